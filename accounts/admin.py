@@ -1,0 +1,68 @@
+"""The admin: what support needs to see of a reset, and nothing that would let it take one over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from accounts import codes, signals
+from accounts.addresses import fold
+from accounts.models import ForgetPassword, PasswordResetEvent
+
+
+class ReadOnly:
+    """No adding, no changing, no deleting: a record is evidence."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+    model = PasswordResetEvent
+    fields = ("created_at", "kind", "reason")
+    readonly_fields = fields
+    verbose_name_plural = "timeline"
+
+
+@admin.register(ForgetPassword)
+class ForgetPasswordAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Searchable by record id, by account, and by the address somebody typed, whoever's it is."""
+
+    list_display = ("created_at", "email", "user", "state", "attempts", "resends", "mail_due", "mail_error", "sent_at")
+    list_filter = ("state", "mail_due", "created_at")
+    list_select_related = ("user",)
+    search_fields = ("=id", "email")
+    search_help_text = "An address as it was typed, in full or in part; a whole address is found after wiping, too."
+    # The seed and what is derived from it stay out, and so do the digests: none of them helps support.
+    exclude = ("forget_password_otp", "email_digest", "idempotency_digest")
+    inlines = (Timeline,)
+    actions = ("mail_again",)
+    show_full_result_count = False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ForgetPassword], search_term: str
+    ) -> tuple[QuerySet[ForgetPassword], bool]:
+        """Find a whole address by its digest as well, for that of a stranger has been wiped."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        if "@" in search_term:
+            found |= queryset.filter(email_digest=codes.address_digest(fold(search_term.strip())))
+        return found, may_repeat
+
+    @admin.action(description="Try dead mails again", permissions=["view"])
+    def mail_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
+        """Revive mails that were given up, once what stopped them is mended."""
+        pks = list(queryset.values_list("pk", flat=True))
+        revived = ForgetPassword.objects.filter(pk__in=pks).revive(timezone.now())
+        for pk in pks:
+            signals.mail_due.send(sender=ForgetPassword, pk=pk)
+        self.message_user(request, f"{revived} dead mails will be tried again.", messages.SUCCESS)

@@ -1,0 +1,181 @@
+"""Every secret of a reset, derived from its seed and the server's key when it is needed, and stored nowhere.
+
+A record keeps 256 random bits, its seed. Handle, code and tokens are HMACs over that seed, one salt for each purpose, so
+that none can be computed from another, from the database alone, or from the key alone. Codes and reset tokens are bound
+to the account's password hash as well: however the password changes, all of them die with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import hashlib
+import secrets
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from accounts.conf import conf
+from accounts.words import WORDS
+
+SEED_BYTES = 32
+HANDLE_MAC_BYTES = 16
+"""128 bits: OWASP ASVS 5.0 section 11.5.1 for values nobody may guess."""
+TOKEN_MAC_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a code is bound to: one account, and the password hash it has now."""
+
+    key: str
+    password: str
+
+
+class TokenKind(enum.Enum):
+    """The first byte of a token, so that a token for one purpose is never even tried for another."""
+
+    CODE = 1
+    LINK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as presented: well-formed, and not yet believed."""
+
+    kind: TokenKind
+    record_id: uuid.UUID
+    mac: bytes
+
+
+def new_seed() -> bytes:
+    """256 bits from the operating system's generator."""
+    return secrets.token_bytes(SEED_BYTES)
+
+
+def address_digest(folded: str) -> str:
+    """A keyed digest of a folded address: counts per address without keeping the address."""
+    return _mac("address", settings.SECRET_KEY, folded).hex()
+
+
+def idempotency_digest(key: str, folded: str) -> str:
+    """A keyed digest of a client's idempotency key, for this one address only."""
+    return _mac("idempotency", settings.SECRET_KEY, key, folded).hex()
+
+
+def handle(record_id: uuid.UUID, seed: bytes) -> str:
+    """The public requestId: the record's id and a 128-bit MAC."""
+    return _encode(record_id.bytes + _handle_mac(settings.SECRET_KEY, record_id, seed))
+
+
+def parse_handle(text: str) -> tuple[uuid.UUID, bytes] | None:
+    """Take a handle apart, or None where it could not have been issued by anyone."""
+    raw = _decode(text, 16 + HANDLE_MAC_BYTES)
+    return (uuid.UUID(bytes=raw[:16]), raw[16:]) if raw else None
+
+
+def handle_matches(mac: bytes, record_id: uuid.UUID, seed: bytes) -> bool:
+    """Whether the MAC is this record's, under the current key or a former one; in constant time."""
+    return _any_equal(mac, (_handle_mac(key, record_id, seed) for key in _keys()))
+
+
+def code(record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> str:
+    """The code to mail, such as `048213`."""
+    return _code(settings.SECRET_KEY, record_id, seed, account, generation)
+
+
+def code_matches(digits: str, record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> bool:
+    """Whether these digits are the code, under the current key or a former one; in constant time."""
+    expected = (_code(key, record_id, seed, account, generation).encode() for key in _keys())
+    return _any_equal(digits.encode(), expected)
+
+
+def link_token(record_id: uuid.UUID, seed: bytes, account: Account) -> str:
+    """The token in a mailed link. The account is in the MAC alone, so that a link names nobody (WSTG-ATHN-09)."""
+    return _token(TokenKind.LINK, record_id, _token_mac(settings.SECRET_KEY, TokenKind.LINK, record_id, seed, account))
+
+
+def code_token(record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> str:
+    """The token that a proven code buys, good for one generation only."""
+    mac = _token_mac(settings.SECRET_KEY, TokenKind.CODE, record_id, seed, account, str(generation))
+    return _token(TokenKind.CODE, record_id, mac)
+
+
+def parse_token(text: str) -> Token | None:
+    """Take a token apart, or None where it could not have been issued by anyone."""
+    raw = _decode(text, 1 + 16 + TOKEN_MAC_BYTES)
+    if raw is None:
+        return None
+    try:
+        kind = TokenKind(raw[0])
+    except ValueError:
+        return None
+    return Token(kind, uuid.UUID(bytes=raw[1:17]), raw[17:])
+
+
+def token_matches(token: Token, seed: bytes, account: Account, generation: int) -> bool:
+    """Whether the token is this record's for this account, under the current key or a former one; in constant time."""
+    bound = [str(generation)] if token.kind is TokenKind.CODE else []
+    macs = (_token_mac(key, token.kind, token.record_id, seed, account, *bound) for key in _keys())
+    return _any_equal(token.mac, macs)
+
+
+def match_phrase(record_id: uuid.UUID, seed: bytes) -> str:
+    """Two words that tell one's own mail from one that somebody else asked for. No secret: it is not keyed."""
+    digest = hashlib.sha256(b"match phrase" + record_id.bytes + seed).digest()
+    return f"{WORDS[digest[0]]} {WORDS[digest[1]]}"
+
+
+def _keys() -> Iterator[str]:
+    yield settings.SECRET_KEY
+    yield from settings.SECRET_KEY_FALLBACKS
+
+
+def _mac(purpose: str, key: str, *parts: str) -> bytes:
+    # Each part is preceded by its length, so that no two lists of parts are ever the same message.
+    message = "".join(f"{len(part)}:{part}" for part in parts)
+    return salted_hmac(f"accounts.codes.{purpose}", message, secret=key, algorithm="sha256").digest()
+
+
+def _handle_mac(key: str, record_id: uuid.UUID, seed: bytes) -> bytes:
+    return _mac("handle", key, record_id.hex, seed.hex())[:HANDLE_MAC_BYTES]
+
+
+def _code(key: str, record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> str:
+    mac = _mac("code", key, record_id.hex, seed.hex(), account.key, account.password, str(generation))
+    length = conf.PASSWORD_RESET_CODE_LENGTH
+    return str(int.from_bytes(mac[:8], "big") % 10**length).zfill(length)
+
+
+def _token_mac(
+    key: str, kind: TokenKind, record_id: uuid.UUID, seed: bytes, account: Account, *generation: str
+) -> bytes:
+    return _mac(f"token.{kind.name}", key, record_id.hex, seed.hex(), account.key, account.password, *generation)
+
+
+def _token(kind: TokenKind, record_id: uuid.UUID, mac: bytes) -> str:
+    return _encode(bytes([kind.value]) + record_id.bytes + mac)
+
+
+def _any_equal(given: bytes, expected: Iterator[bytes]) -> bool:
+    # A list, not a generator: stopping at the first match would tell which key it was.
+    return any([constant_time_compare(given, candidate) for candidate in expected])
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _decode(text: str, length: int) -> bytes | None:
+    """The bytes of exactly this many, spelled in the one way `_encode` spells them; otherwise None."""
+    if len(text) > 2 * length or not text.isascii():
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        return None
+    return raw if len(raw) == length and _encode(raw) == text else None

@@ -1,0 +1,88 @@
+"""This app's settings, typed and with their defaults; `settings.py` overrides them by the same names."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+
+class RecoverySettings:
+    """Reads a name from Django's settings, or else takes the default written here."""
+
+    PUBLIC_URL: str = "http://127.0.0.1:8000"
+    FRONTEND_RESET_URL: str = ""
+    """The page that the mailed links open; empty: this site's own page below PUBLIC_URL."""
+
+    PASSWORD_RESET_COOLDOWN: int = 60
+    """Seconds between two mails asked for one address."""
+    PASSWORD_RESET_CODE_LENGTH: int = 6
+    """Digits. NIST SP 800-63B-4 section 4.2.1.2 asks for six at least."""
+    PASSWORD_RESET_CODE_LIFETIME: int = 600
+    """Seconds. OWASP ASVS 5.0 section 6.5.5 allows ten minutes at most."""
+    PASSWORD_RESET_LINK_LIFETIME: int = 3600
+    """Seconds. OWASP WSTG-ATHN-09 finds more than an hour rarely justified."""
+    PASSWORD_MIN_LENGTH: int = 15
+    """Code points. NIST SP 800-63B-4 section 3.1.1.2, where the password is the only factor."""
+
+    REDIS_URL: str = ""
+    TRUSTED_PROXIES: int = 0
+    THROTTLE_REQUEST_PER_IP: str = "20/hour"
+    THROTTLE_REQUEST_PER_EMAIL: str = "5/hour"
+    THROTTLE_VERIFY_PER_IP: str = "60/hour"
+
+    MAIL_DISPATCH: str = "thread"
+    MAIL_THREADS: int = 4
+    MAIL_SWEEP_SECONDS: int = 10
+    MAIL_LEASE_SECONDS: int = 120
+    """How long a claimed mail is left to its claimant; longer than one whole SMTP session."""
+    MAIL_RETRY_SECONDS: int = 10
+    """The first pause after a failure; it doubles with every further one."""
+    MAIL_MAX_ATTEMPTS: int = 10
+
+    def __getattribute__(self, name: str) -> Any:
+        default = object.__getattribute__(self, name)
+        return getattr(settings, name, default) if name.isupper() else default
+
+    @property
+    def cooldown(self) -> timedelta:
+        return timedelta(seconds=self.PASSWORD_RESET_COOLDOWN)
+
+    @property
+    def code_lifetime(self) -> timedelta:
+        return timedelta(seconds=self.PASSWORD_RESET_CODE_LIFETIME)
+
+    @property
+    def code_reuse(self) -> timedelta:
+        """A code younger than this is mailed again as it is; an older one is replaced, so that it is never half dead."""
+        return self.code_lifetime / 2
+
+    @property
+    def link_lifetime(self) -> timedelta:
+        return timedelta(seconds=self.PASSWORD_RESET_LINK_LIFETIME)
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.MAIL_LEASE_SECONDS)
+
+    @property
+    def reset_page(self) -> str:
+        return self.FRONTEND_RESET_URL or f"{self.PUBLIC_URL}/reset/"
+
+
+conf = RecoverySettings()
+
+TOKEN_LIFETIME = timedelta(minutes=10)
+"""How long a proven code may wait for the new password."""
+OPEN_LIFETIME = timedelta(hours=1)
+"""How long, from the first look, a reset can still be resent and its late code still proven."""
+IDEMPOTENCY_LIFETIME = timedelta(hours=1)
+
+MAX_ATTEMPTS = 5
+"""Wrong codes a single reset bears; a resend does not restore them."""
+MAX_RESENDS = 3
+GUESSES_PER_DAY = 10
+"""Wrong codes an address bears in a day, over all its resets."""
+GUESSES_IN_A_ROW = 100
+"""Consecutive failures an address bears: NIST SP 800-63B-4 section 3.2.2."""
+MAX_PASSWORD_LENGTH = 1024
+"""Code points. Far above the 64 that NIST SP 800-63B-4 wants accepted; it only bounds the work."""

@@ -1,0 +1,220 @@
+"""The record of a reset, which is also the outbox of its mails; the guesses an address has left; the audit timeline."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, date, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts import codes
+from accounts.choices import EventKind, Mail, State, Status
+from accounts.conf import (
+    GUESSES_IN_A_ROW,
+    GUESSES_PER_DAY,
+    MAX_ATTEMPTS,
+    MAX_RESENDS,
+    OPEN_LIFETIME,
+    TOKEN_LIFETIME,
+    conf,
+)
+from accounts.querysets import ForgetPasswordQuerySet, GuessBudgetQuerySet
+
+
+class ForgetPassword(models.Model):
+    """One "I forgot my password", from the request to the new password.
+
+    Known and unknown addresses get the very same row; whether there is an account is looked up later, by the mailer.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="password_resets",
+        help_text="The account, once looked up; null where there is none, or several.",
+    )
+    forget_password_otp = models.BinaryField(
+        max_length=codes.SEED_BYTES,
+        default=codes.new_seed,
+        editable=False,
+        help_text="The random seed; handle, code, link and token are derived from it with the server's key.",
+    )
+    is_user_password_updated = models.BooleanField(default=False, help_text="True once a new password has been set.")
+    created_at = models.DateTimeField(default=timezone.now, help_text="When the reset was requested.")
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    email = models.CharField(
+        max_length=254, blank=True, help_text="As typed; wiped once looked up and found to be nobody's."
+    )
+    email_digest = models.CharField(max_length=64, help_text="Keyed digest of the folded address.")
+    idempotency_digest = models.CharField(max_length=64, null=True, unique=True, blank=True)
+    locale = models.CharField(max_length=35, blank=True)
+    client_ip = models.GenericIPAddressField(null=True, blank=True)
+    user_agent = models.CharField(max_length=200, blank=True)
+
+    state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    generation = models.PositiveIntegerField(default=0, help_text="Which code of this reset is the current one.")
+    resends = models.PositiveSmallIntegerField(default=0)
+    looked_at = models.DateTimeField(null=True, blank=True, help_text="When the mailer looked for the account.")
+    sent_at = models.DateTimeField(null=True, blank=True, help_text="The start of the clock that its holder is shown.")
+    code_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the code's own life.")
+    link_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the link's own life.")
+    verified_at = models.DateTimeField(null=True, blank=True)
+    killed_at = models.DateTimeField(null=True, blank=True, help_text="When another reset of the account completed.")
+
+    mail_due = models.CharField(max_length=7, choices=Mail, default=Mail.CODE, blank=True)
+    mail_asked_at = models.DateTimeField(default=timezone.now, help_text="When a mail was last asked for.")
+    mail_attempts = models.PositiveSmallIntegerField(default=0)
+    mail_next_at = models.DateTimeField(
+        null=True, blank=True, default=timezone.now, help_text="When to try; null while a mail is due: dead."
+    )
+    mail_claimed_at = models.DateTimeField(null=True, blank=True)
+    mail_error = models.CharField(max_length=40, blank=True, help_text="A reason code, never a secret.")
+
+    objects = ForgetPasswordQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "password reset"
+        indexes = [
+            models.Index(fields=["email_digest", "created_at"], name="reset_by_address"),
+            models.Index(fields=["created_at"], condition=Q(looked_at=None), name="reset_not_looked"),
+            models.Index(fields=["mail_next_at"], condition=~Q(mail_due=Mail.NONE), name="reset_mail_due"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=State.values), name="reset_state_known"),
+            models.CheckConstraint(condition=Q(mail_due__in=Mail.values), name="reset_mail_known"),
+            models.CheckConstraint(condition=Q(attempts__lte=MAX_ATTEMPTS), name="reset_attempts_bounded"),
+            models.CheckConstraint(condition=Q(resends__lte=MAX_RESENDS), name="reset_resends_bounded"),
+            models.CheckConstraint(
+                condition=Q(state=State.COMPLETED, is_user_password_updated=True)
+                | (~Q(state=State.COMPLETED) & Q(is_user_password_updated=False)),
+                name="reset_completed_is_updated",
+            ),
+            models.CheckConstraint(
+                condition=Q(looked_at=None, sent_at=None) | Q(looked_at__isnull=False, sent_at__isnull=False),
+                name="reset_sent_when_looked",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=(State.QUEUED, State.CANCELLED)) | Q(looked_at__isnull=False),
+                name="reset_looked_before_it_moves",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.VERIFIED) | Q(verified_at__isnull=False), name="reset_verified_has_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(code_issued_at=None) | Q(generation__gt=0), name="reset_code_has_a_generation"
+            ),
+            models.CheckConstraint(
+                condition=~Q(mail_due=Mail.NONE) | Q(mail_claimed_at=None, mail_next_at=None),
+                name="reset_claims_a_due_mail",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"password reset {self.pk}"
+
+    @property
+    def seed(self) -> bytes:
+        # psycopg hands out memoryviews, which neither hash nor print like bytes.
+        return bytes(self.forget_password_otp)
+
+    @property
+    def handle(self) -> str:
+        """The public requestId: derived, never stored."""
+        return codes.handle(self.id, self.seed)
+
+    @property
+    def match_phrase(self) -> str:
+        return codes.match_phrase(self.id, self.seed)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The end of the clock that the holder is shown; it runs alike with and without an account."""
+        return self.sent_at and self.sent_at + conf.code_lifetime
+
+    @property
+    def resend_available_at(self) -> datetime:
+        return self.mail_asked_at + conf.cooldown
+
+    @property
+    def token_expires_at(self) -> datetime | None:
+        return self.verified_at and self.verified_at + TOKEN_LIFETIME
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether it may still be resent, and a late code still be proven; a reset not yet looked at is open."""
+        return self.looked_at is None or now < self.looked_at + OPEN_LIFETIME
+
+    def code_lives(self, now: datetime) -> bool:
+        return self.code_issued_at is not None and now < self.code_issued_at + conf.code_lifetime
+
+    def attempts_left(self, budget: GuessBudget | None, now: datetime) -> int:
+        """The least of what this reset, the address's day and the address's row of failures still allow."""
+        left = MAX_ATTEMPTS - self.attempts
+        return max(0, left if budget is None else min(left, budget.left(now)))
+
+    def status(self, attempts_left: int, now: datetime) -> Status:
+        """What to show, from the stored state, the budget and the clock, in the design's order of precedence."""
+        if self.state in (State.COMPLETED, State.CANCELLED):
+            return Status(self.state)
+        if self.token_expires_at and now < self.token_expires_at:
+            return Status.VERIFIED
+        if attempts_left == 0:
+            return Status.LOCKED
+        if self.state == State.VERIFIED or (self.expires_at and now >= self.expires_at):
+            return Status.EXPIRED
+        return Status(self.state)
+
+
+class GuessBudget(models.Model):
+    """How often codes have been guessed for one address, over all its resets, known or unknown alike."""
+
+    email_digest = models.CharField(max_length=64, unique=True)
+    day = models.DateField(help_text="The UTC day that used_today counts.")
+    used_today = models.PositiveSmallIntegerField(default=0)
+    in_a_row = models.PositiveSmallIntegerField(default=0)
+
+    objects = GuessBudgetQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"guesses for {self.email_digest[:8]}"
+
+    def left(self, now: datetime) -> int:
+        today = GUESSES_PER_DAY - (self.used_today if self.day == utc_day(now) else 0)
+        return max(0, min(today, GUESSES_IN_A_ROW - self.in_a_row))
+
+
+class PasswordResetEvent(models.Model):
+    """A line of the timeline; the record's own `created_at` is the first, so that a request costs one INSERT."""
+
+    record = models.ForeignKey(ForgetPassword, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=12, choices=EventKind)
+    reason = models.CharField(max_length=40, blank=True, help_text="A reason code, never a secret.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.kind} {self.reason}".strip()
+
+    @classmethod
+    def write(cls, record_id: uuid.UUID, kind: EventKind, reason: str = "", **more: Any) -> None:
+        cls.objects.create(record_id=record_id, kind=kind, reason=reason, **more)
+
+
+def utc_day(now: datetime) -> date:
+    """The day that daily budgets count in."""
+    return now.astimezone(UTC).date()
+
+
+def account_of(user: Any) -> codes.Account:
+    """What a user's codes are bound to."""
+    return codes.Account(key=str(user.pk), password=user.password)

@@ -1,0 +1,210 @@
+"""The transitions of a reset, each one conditional UPDATE whose row count decides.
+
+Nothing here is read, changed in Python and saved back: of fifty parallel calls exactly one finds the row as it must be.
+`updated_at` is set by hand throughout, for `QuerySet.update()` touches no `auto_now`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+
+from accounts.choices import OPEN_STATES, Mail, State
+from accounts.conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, conf
+
+if TYPE_CHECKING:
+    from accounts.models import ForgetPassword, GuessBudget  # noqa: F401 (named in the annotations below)
+
+
+class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
+    """The verbs of the record, the holder's first, then the mailer's."""
+
+    def count_attempt(self, pk: uuid.UUID, now: datetime) -> bool:
+        """Count a guess before it is compared; False where none is left."""
+        return self._one(pk, state__in=OPEN_STATES, attempts__lt=MAX_ATTEMPTS).update(
+            attempts=F("attempts") + 1, updated_at=now
+        )
+
+    def verify(self, pk: uuid.UUID, generation: int, now: datetime) -> bool:
+        """Spend the code of this generation. A mail still due would only bring a newer code, so it is called off."""
+        return self._one(
+            pk,
+            state__in=(State.QUEUED, State.SENT),
+            generation=generation,
+            killed_at=None,
+            code_issued_at__isnull=False,
+        ).update(
+            state=State.VERIFIED,
+            verified_at=now,
+            generation=F("generation") + 1,
+            code_issued_at=None,
+            updated_at=now,
+            **NOTHING_DUE,
+        )
+
+    def resend(self, pk: uuid.UUID, mail: Mail, now: datetime) -> bool:
+        """Make a mail due again and, for a CODE, start the shown clock anew unless it still has half to run.
+
+        A row without an account takes the same statement: what was due nothing stays so.
+        """
+        fresh = {"mail_due": mail, "mail_next_at": now, "mail_attempts": 0, "mail_claimed_at": None, "mail_error": ""}
+        has_account = Q(killed_at=None) & ~Q(email="")
+        changes: dict[str, Any] = {name: self._if(has_account, name, value) for name, value in fresh.items()}
+        if mail is Mail.CODE:
+            still_young = Q(state=State.SENT, sent_at__gt=now - conf.code_reuse)
+            changes |= {
+                "state": State.SENT,
+                "verified_at": None,
+                "sent_at": self._if(~still_young, "sent_at", now),
+            }
+        return self._one(
+            pk,
+            state__in=(State.SENT, State.VERIFIED),
+            resends__lt=MAX_RESENDS,
+            mail_asked_at__lte=now - conf.cooldown,
+        ).update(resends=F("resends") + 1, mail_asked_at=now, updated_at=now, **changes)
+
+    def cancel(self, pk: uuid.UUID, now: datetime) -> bool:
+        """Give up code and token. A code mail still due becomes a link mail: accepted is mailed, cancelled or not."""
+        code_is_due = Q(mail_due=Mail.CODE)
+        return self._one(pk, state__in=OPEN_STATES).update(
+            state=State.CANCELLED,
+            verified_at=None,
+            mail_due=self._if(code_is_due, "mail_due", Mail.LINK),
+            mail_claimed_at=self._if(code_is_due, "mail_claimed_at", None),
+            updated_at=now,
+        )
+
+    def complete(self, pk: uuid.UUID, allowed: Q, user_id: Any, now: datetime) -> bool:
+        """Finish the reset, where `allowed` still holds, and owe the owner the news."""
+        return self._one(pk, allowed, killed_at=None).update(
+            state=State.COMPLETED,
+            is_user_password_updated=True,
+            user_id=user_id,
+            mail_due=Mail.CHANGED,
+            mail_next_at=now,
+            mail_attempts=0,
+            mail_claimed_at=None,
+            mail_error="",
+            updated_at=now,
+        )
+
+    def kill_others(self, pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[uuid.UUID]:
+        """End every other open reset of this account, by user or by address; returns which.
+
+        Rows are locked in the order of their keys, so that two completions of one account cannot wait for each other.
+        """
+        open_rows = self.filter(Q(user_id=user_id) | Q(email_digest=email_digest), killed_at=None)
+        open_rows = open_rows.exclude(pk=pk).exclude(state=State.COMPLETED)
+        killed = list(open_rows.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+        self.filter(pk__in=killed).update(killed_at=now, updated_at=now, **NOTHING_DUE)
+        return killed
+
+    def not_looked(self) -> ForgetPasswordQuerySet:
+        """Rows whose account nobody has looked for yet, the oldest first."""
+        return self.filter(looked_at=None).order_by("created_at")
+
+    def stamp_looked(self, pk: uuid.UUID, now: datetime, **findings: Any) -> bool:
+        """Note that a row has been looked up, and what was found; to its holder it is SENT, whatever that was."""
+        moved = self._if(Q(state=State.QUEUED), "state", State.SENT)
+        return self._one(pk, looked_at=None).update(looked_at=now, sent_at=now, state=moved, updated_at=now, **findings)
+
+    def due(self, now: datetime) -> ForgetPasswordQuerySet:
+        """Rows that owe a mail now and that nobody is sending, the longest due first."""
+        return self.filter(_claimable(now)).order_by("mail_next_at")
+
+    def claim(self, pk: uuid.UUID, now: datetime) -> bool:
+        """Take a due mail for the length of a lease; the claim is what starts the life of its code and its link.
+
+        A code under half its life old is mailed again as it is; otherwise the generation moves on and the clock starts.
+        """
+        mails_code = Q(mail_due=Mail.CODE)
+        new_code = mails_code & (Q(code_issued_at=None) | Q(code_issued_at__lte=now - conf.code_reuse))
+        mails_link = Q(mail_due__in=(Mail.CODE, Mail.LINK))
+        return self._one(pk, _claimable(now)).update(
+            mail_claimed_at=now,
+            mail_attempts=F("mail_attempts") + 1,
+            generation=self._if(new_code, "generation", F("generation") + 1),
+            code_issued_at=self._if(new_code, "code_issued_at", now),
+            link_issued_at=self._if(mails_link, "link_issued_at", now),
+        )
+
+    def settle(self, pk: uuid.UUID, mail: str, claimed_at: datetime, now: datetime) -> bool:
+        """Nothing is owed any more. Fenced: only the claim that is still in force may say so."""
+        return self._one(pk, mail_due=mail, mail_claimed_at=claimed_at).update(updated_at=now, **NOTHING_DUE)
+
+    def postpone(
+        self, pk: uuid.UUID, mail: str, claimed_at: datetime, *, retry_at: datetime | None, error: str, now: datetime
+    ) -> bool:
+        """Release a claim after a failure; without `retry_at` the mail is dead until somebody revives it. Fenced."""
+        return self._one(pk, mail_due=mail, mail_claimed_at=claimed_at).update(
+            mail_claimed_at=None, mail_next_at=retry_at, mail_error=error, updated_at=now
+        )
+
+    def revive(self, now: datetime) -> int:
+        """Give dead mails another full set of tries; returns how many there were."""
+        return (
+            self.filter(mail_next_at=None)
+            .exclude(mail_due=Mail.NONE)
+            .update(mail_next_at=now, mail_attempts=0, updated_at=now)
+        )
+
+    def _if(self, condition: Q, field: str, value: Any) -> Case:
+        """A new value for a field where the condition holds; elsewhere the field keeps what it has."""
+        new = value if hasattr(value, "resolve_expression") else Value(value)
+        return Case(When(condition, then=new), default=F(field), output_field=self.model._meta.get_field(field))
+
+    def _one(self, pk: uuid.UUID, *conditions: Q, **more: Any) -> _One:
+        return _One(self.filter(*conditions, pk=pk, **more))
+
+
+class _One:
+    """A single row, if it is as it must be; `update` tells whether it was."""
+
+    def __init__(self, rows: ForgetPasswordQuerySet) -> None:
+        self._rows = rows
+
+    def update(self, **changes: Any) -> bool:
+        return self._rows.update(**changes) == 1
+
+
+class GuessBudgetQuerySet(models.QuerySet["GuessBudget"]):
+    """Guesses per address, counted in one row: a sum over sibling rows lets parallel guesses through."""
+
+    def spend(self, email_digest: str, today: date) -> bool:
+        """Count one guess; False where the day's or the row's budget is gone."""
+        if self._spend(email_digest, today):
+            return True
+        self.bulk_create([self.model(email_digest=email_digest, day=today)], ignore_conflicts=True)
+        return self._spend(email_digest, today)
+
+    def restore(self, email_digest: str) -> None:
+        """Start anew: the owner has proven to be the owner."""
+        self.filter(email_digest=email_digest).update(used_today=0, in_a_row=0)
+
+    def _spend(self, email_digest: str, today: date) -> bool:
+        affordable = self.filter(~Q(day=today) | Q(used_today__lt=GUESSES_PER_DAY), in_a_row__lt=GUESSES_IN_A_ROW)
+        return (
+            affordable.filter(email_digest=email_digest).update(
+                used_today=Case(
+                    When(day=today, then=F("used_today") + 1),
+                    default=Value(1),
+                    output_field=models.PositiveSmallIntegerField(),
+                ),
+                day=today,
+                in_a_row=F("in_a_row") + 1,
+            )
+            == 1
+        )
+
+
+NOTHING_DUE: dict[str, Any] = {"mail_due": Mail.NONE, "mail_next_at": None, "mail_claimed_at": None, "mail_error": ""}
+
+
+def _claimable(now: datetime) -> Q:
+    unclaimed = Q(mail_claimed_at=None) | Q(mail_claimed_at__lte=now - conf.lease)
+    return ~Q(mail_due=Mail.NONE) & Q(mail_next_at__lte=now, looked_at__isnull=False) & unclaimed

@@ -1,0 +1,342 @@
+"""The use cases: request, resend, verify, reset, cancel, report, and the questions a form may ask on the way.
+
+Each function is one row of the verb and state table in docs/states.md. Whoever calls them is trusted with nothing: a
+handle or a token is checked before anything else is done with the record it names. No function here looks an account
+up by a typed address; known and unknown addresses run the same statements.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import password_changed
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts import codes, limits, passwords, signals
+from accounts.addresses import clean_address, fold
+from accounts.choices import EventKind, Mail, State, Status
+from accounts.conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
+from accounts.exceptions import InvalidCode, InvalidInput, InvalidResetToken, RateLimited, UnknownRequest
+from accounts.lookup import find_mailbox, why_not_mailable
+from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of, utc_day
+
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
+"""22 characters of base64 hold 128 random bits, and a key that can be guessed would hand out somebody's handle."""
+LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
+_SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks, as far as the network tells."""
+
+    ip: str
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a right code buys."""
+
+    reset_token: str
+    expires_at: datetime
+    record: ForgetPassword
+
+
+def request(email: str, client: Client, *, idempotency_key: str | None = None, locale: str = "") -> ForgetPassword:
+    """Start a reset: validate, count, insert one row. The row's post_save signal does the rest.
+
+    Raises InvalidInput and RateLimited, the same for every address.
+    """
+    address = clean_address(email)
+    if locale and not LOCALE.fullmatch(locale):
+        raise InvalidInput("locale", _("That is no language tag, such as en or pt-BR."))
+    if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        raise InvalidInput("idempotencyKey", _("An idempotency key is 22 to 200 random characters without spaces."))
+    limits.check_client_may_request(client.ip)
+    folded = fold(address)
+    record = ForgetPassword(
+        email=address,
+        email_digest=codes.address_digest(folded),
+        idempotency_digest=codes.idempotency_digest(idempotency_key, folded) if idempotency_key else None,
+        locale=locale,
+        client_ip=client.ip,
+        user_agent=_printable(client.user_agent)[:200],
+    )
+    return _insert_once(record) if idempotency_key else _insert(record)
+
+
+def status(handle: str) -> ForgetPassword | None:
+    """The record of a handle, or None for one that was never issued."""
+    return _find(handle)
+
+
+def resend(handle: str, client: Client) -> ForgetPassword:
+    """Owe the mail once more. Raises UnknownRequest and RateLimited."""
+    now = timezone.now()
+    record = _require(handle)
+    limits.check_client_may_request(client.ip)
+    shown = shown_status(record, now)
+    if shown in (Status.COMPLETED, Status.CANCELLED) or (shown == Status.EXPIRED and not record.is_open(now)):
+        raise _unknown()
+    if now < record.resend_available_at:
+        raise _too_soon(record, now)
+    if shown == Status.QUEUED:
+        return record
+    if record.resends >= MAX_RESENDS:
+        closes = (record.looked_at or now) + OPEN_LIFETIME
+        message = _("This reset has been mailed as often as it can be. Please start a new one.")
+        raise RateLimited((closes - now).total_seconds(), message)
+    limits.check_address_may_be_mailed(record.email_digest)
+    if not ForgetPassword.objects.resend(record.pk, Mail.LINK if shown == Status.LOCKED else Mail.CODE, now):
+        # Somebody else moved the row since it was read; say what they would be told now.
+        record.refresh_from_db()
+        raise _too_soon(record, now) if record.state in (State.SENT, State.VERIFIED) else _unknown()
+    PasswordResetEvent.write(record.pk, EventKind.RESEND_ASKED)
+    signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    record.refresh_from_db()
+    return record
+
+
+def verify(handle: str, code: str, client: Client) -> Verified:
+    """Trade the mailed code for a token. Every well-formed guess is counted before it is compared.
+
+    Counted first, and each count committed on its own, so that neither parallel guesses nor a crash in between get a
+    comparison for nothing. Raises UnknownRequest, InvalidCode and RateLimited.
+    """
+    now = timezone.now()
+    record = _require(handle)
+    limits.check_client_may_verify(client.ip)
+    shown = shown_status(record, now)
+    if shown in (Status.COMPLETED, Status.CANCELLED) or (shown == Status.EXPIRED and not record.is_open(now)):
+        raise InvalidCode(0, _("This code can no longer be used. Please start a new reset."))
+    if shown == Status.LOCKED:
+        raise _locked()
+    digits = _digits(code)
+    if len(digits) != conf.PASSWORD_RESET_CODE_LENGTH:
+        raise InvalidCode(attempts_left(record, now), _("That is not how a code looks."))
+    if not ForgetPassword.objects.count_attempt(record.pk, now):
+        raise _locked()
+    if not GuessBudget.objects.spend(record.email_digest, utc_day(now)):
+        raise _locked()
+    if not (_is_right(record, digits, now) and ForgetPassword.objects.verify(record.pk, record.generation, now)):
+        PasswordResetEvent.write(record.pk, EventKind.WRONG_CODE)
+        record.refresh_from_db()
+        raise InvalidCode(attempts_left(record, now), _("That is not the code."))
+    token = codes.code_token(record.pk, record.seed, account_of(record.user), record.generation + 1)
+    PasswordResetEvent.write(record.pk, EventKind.VERIFIED)
+    record.refresh_from_db()
+    signals.password_reset_verified.send_robust(sender=ForgetPassword, record=record)
+    return Verified(token, now + TOKEN_LIFETIME, record)
+
+
+def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
+    """Set the new password, all or nothing. Raises InvalidResetToken, PasswordRejected, InvalidInput, RateLimited.
+
+    A refused password spends nothing. The slow hash is made outside the transaction; inside it the account's row comes
+    first, so that two resets of one account wait for each other there and nowhere else.
+    """
+    limits.check_client_may_verify(client.ip)
+    good = _believe(token, timezone.now())
+    password = _clean_password(new_password)
+    passwords.check(password, good.user)
+    hashed = make_password(password)
+    now = timezone.now()
+    record, user = good.record, good.user
+    with transaction.atomic():
+        accounts = get_user_model()._default_manager.filter(pk=user.pk, password=user.password, is_active=True)
+        if not accounts.update(password=hashed):
+            raise _bad_token()
+        if not ForgetPassword.objects.complete(record.pk, good.still_good(now), user.pk, now):
+            raise _bad_token()
+        killed = ForgetPassword.objects.kill_others(record.pk, user.pk, record.email_digest, now)
+        GuessBudget.objects.restore(record.email_digest)
+        PasswordResetEvent.write(record.pk, EventKind.COMPLETED)
+        PasswordResetEvent.objects.bulk_create(
+            PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED) for pk in killed
+        )
+        signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    user.password = hashed
+    password_changed(password, user)
+    record.refresh_from_db()
+    signals.password_reset_completed.send_robust(sender=ForgetPassword, record=record, user=user)
+    return record
+
+
+def check_token(token: str, client: Client) -> datetime:
+    """Until when a token is good; spends nothing. Raises InvalidResetToken and RateLimited."""
+    limits.check_client_may_verify(client.ip)
+    return _believe(token, timezone.now()).expires_at
+
+
+def check_password(new_password: str, token: str | None, client: Client) -> int:
+    """The strength, 0 to 4, of a password that would be accepted; with a token, for that account.
+
+    Raises PasswordRejected, InvalidResetToken, InvalidInput and RateLimited.
+    """
+    limits.check_client_may_verify(client.ip)
+    user = _believe(token, timezone.now()).user if token is not None else None
+    return passwords.check(_clean_password(new_password), user)
+
+
+def cancel(handle: str) -> ForgetPassword:
+    """Give a reset up; one that is over already stays as it is. Raises UnknownRequest."""
+    record = _require(handle)
+    if ForgetPassword.objects.cancel(record.pk, timezone.now()):
+        PasswordResetEvent.write(record.pk, EventKind.CANCELLED)
+        signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    record.refresh_from_db()
+    return record
+
+
+def report(token: str, client: Client) -> int:
+    """ "This was not me": no report token has been issued yet, so none is good. Raises InvalidResetToken, RateLimited."""
+    limits.check_client_may_verify(client.ip)
+    raise _bad_token()
+
+
+def attempts_left(record: ForgetPassword, now: datetime) -> int:
+    """How many guesses remain, with the budget of the record's address read afresh."""
+    return record.attempts_left(GuessBudget.objects.filter(email_digest=record.email_digest).first(), now)
+
+
+def shown_status(record: ForgetPassword, now: datetime) -> Status:
+    """The status as its holder is told it."""
+    return record.status(attempts_left(record, now), now)
+
+
+@dataclass(frozen=True, slots=True)
+class _GoodToken:
+    """A token that has been checked against its record and account, as they were when they were read."""
+
+    token: codes.Token
+    record: ForgetPassword
+    user: Any
+    expires_at: datetime
+
+    def still_good(self, now: datetime) -> Q:
+        """The token's conditions as the database must still find them at the moment of completion."""
+        if self.token.kind is codes.TokenKind.LINK:
+            return ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=now - conf.link_lifetime)
+        return Q(state=State.VERIFIED, generation=self.record.generation, verified_at=self.record.verified_at)
+
+
+def _insert(record: ForgetPassword) -> ForgetPassword:
+    limits.check_address_may_request(record.email_digest)
+    record.save(force_insert=True)
+    return record
+
+
+def _insert_once(record: ForgetPassword) -> ForgetPassword:
+    """Insert, unless a row with this idempotency digest was inserted within the hour: then that one."""
+    same = ForgetPassword.objects.filter(idempotency_digest=record.idempotency_digest)
+    if earlier := same.filter(created_at__gt=record.created_at - IDEMPOTENCY_LIFETIME).first():
+        return earlier
+    same.filter(created_at__lte=record.created_at - IDEMPOTENCY_LIFETIME).update(idempotency_digest=None)
+    try:
+        with transaction.atomic():
+            return _insert(record)
+    except IntegrityError:
+        return same.get()  # the same intention, sent twice at once: the other one won
+
+
+def _find(handle: str) -> ForgetPassword | None:
+    parsed = codes.parse_handle(handle)
+    if parsed is None:
+        return None
+    record_id, mac = parsed
+    record = ForgetPassword.objects.select_related("user").filter(pk=record_id).first()
+    return record if record and codes.handle_matches(mac, record.pk, record.seed) else None
+
+
+def _require(handle: str) -> ForgetPassword:
+    record = _find(handle)
+    if record is None:
+        raise _unknown()
+    return record
+
+
+def _is_right(record: ForgetPassword, digits: str, now: datetime) -> bool:
+    """Compare the code, for a row without an account against one that nobody can know, at the same cost."""
+    user = record.user
+    account = account_of(user) if user else codes.Account(key="", password="")
+    equal = codes.code_matches(digits, record.pk, record.seed, account, record.generation)
+    usable = user is not None and not why_not_mailable(user)
+    return equal and usable and record.killed_at is None and record.code_lives(now)
+
+
+def _believe(text: str, now: datetime) -> _GoodToken:
+    """Check a token against its record and the account as it is now. Raises InvalidResetToken, whatever is wrong."""
+    token = codes.parse_token(text)
+    if token is None:
+        raise _bad_token()
+    record = ForgetPassword.objects.select_related("user").filter(pk=token.record_id, killed_at=None).first()
+    if record is None:
+        raise _bad_token()
+    user = next(
+        (
+            user
+            for user in _possible_users(record)
+            if not why_not_mailable(user)
+            and codes.token_matches(token, record.seed, account_of(user), record.generation)
+        ),
+        None,
+    )
+    if token.kind is codes.TokenKind.CODE:
+        expires_at = record.token_expires_at if record.state == State.VERIFIED else None
+    else:
+        alive = record.link_issued_at is not None and record.state != State.COMPLETED
+        expires_at = record.link_issued_at + conf.link_lifetime if alive and record.link_issued_at else None
+    if user is None or expires_at is None or now >= expires_at:
+        raise _bad_token()
+    return _GoodToken(token, record, user, expires_at)
+
+
+def _possible_users(record: ForgetPassword) -> tuple[Any, ...]:
+    """The account of a record; where several share its address, all of them: the token's MAC tells which it is for."""
+    if record.user is not None:
+        return (record.user,)
+    return find_mailbox(record.email).users if record.email else ()
+
+
+def _clean_password(typed: str) -> str:
+    password = passwords.normalize(typed)
+    if "\0" in password:
+        raise InvalidInput("newPassword", _("A password cannot hold a NUL character."))
+    return password
+
+
+def _digits(typed: str) -> str:
+    """The decimal digits of any script, as ASCII, spaces and dashes dropped; empty where anything else is in it."""
+    bare = _SEPARATORS.sub("", typed[:100])
+    return "".join(str(unicodedata.decimal(letter)) for letter in bare) if bare.isdecimal() else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+def _unknown() -> UnknownRequest:
+    return UnknownRequest(_("There is no such reset, or it is over. Please start a new one."))
+
+
+def _bad_token() -> InvalidResetToken:
+    return InvalidResetToken(_("This link or token can no longer be used. Please start a new reset."))
+
+
+def _locked() -> InvalidCode:
+    return InvalidCode(0, _("Too many wrong codes. Please use the link in the mail instead."))
+
+
+def _too_soon(record: ForgetPassword, now: datetime) -> RateLimited:
+    wait = (record.resend_available_at - now).total_seconds()
+    return RateLimited(wait, _("A mail was asked for a moment ago. Please wait a little."))

@@ -1,0 +1,118 @@
+"""One kept-open connection to the mail server, and what its failures mean."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import django
+from django.core import mail
+from django.core.mail import EmailMessage
+
+STALE_SECONDS = 20
+"""An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a mail was not accepted: a reason code for log and timeline, and whether trying again could help."""
+
+    reason: str
+    permanent: bool = False
+
+
+class Connection:
+    """A mail connection that stays open between messages. It belongs to one thread; make one for each."""
+
+    def __init__(self) -> None:
+        self._backend: Any = None
+        self._used_at = 0.0
+
+    def send(self, message: EmailMessage) -> None:
+        """Hand one message over. A connection that died while it lay idle costs a reconnect, not a retry.
+
+        Raises what smtplib and the socket raise; `classify` names it.
+        """
+        reused = self._open()
+        try:
+            self._backend.send_messages([message])
+        except smtplib.SMTPServerDisconnected:
+            self.close()
+            if not reused:
+                raise
+            self.send(message)
+        except Exception:
+            self.close()
+            raise
+        self._used_at = time.monotonic()
+
+    def close(self) -> None:
+        """Say goodbye, if anybody is there to hear it."""
+        if self._backend is not None:
+            with suppress(OSError, smtplib.SMTPException):
+                self._backend.close()
+            self._backend = None
+
+    def _open(self) -> bool:
+        """Make sure of a connection; True where an earlier one goes on being used."""
+        if self._backend is not None and time.monotonic() - self._used_at > STALE_SECONDS and not self._answers():
+            self.close()
+        if self._backend is not None:
+            return True
+        self._backend = new_backend()
+        self._backend.open()
+        return False
+
+    def _answers(self) -> bool:
+        connection = getattr(self._backend, "connection", None)
+        try:
+            return connection is None or connection.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+
+def new_backend() -> Any:
+    """Django's mail backend as configured, by the API of the Django at hand."""
+    return mail.mailers["default"] if django.VERSION >= (6, 1) else mail.get_connection()
+
+
+def server_answers() -> bool:
+    """Whether the mail server takes a connection and greets; the probe that Look goes by."""
+    backend = new_backend()
+    try:
+        backend.open()
+    except (OSError, smtplib.SMTPException):
+        return False
+    with suppress(OSError, smtplib.SMTPException):
+        backend.close()
+    return True
+
+
+def classify(error: Exception) -> Failure:
+    """Name a failure. A 5xx is an answer and final; everything else may pass."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        codes = [code for code, _ in error.recipients.values()]
+        return _by_code(max(codes, default=0))
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return Failure("smtp_auth")  # the operator will mend it, and then the mail should go
+    if isinstance(error, smtplib.SMTPResponseException):
+        return _by_code(error.smtp_code)
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return Failure("disconnected")
+    if isinstance(error, TimeoutError):
+        return Failure("timeout")
+    if isinstance(error, ConnectionRefusedError):
+        return Failure("refused")
+    if isinstance(error, ssl.SSLError):
+        return Failure("tls")
+    if isinstance(error, OSError):
+        return Failure("network")
+    return Failure("error")
+
+
+def _by_code(code: int) -> Failure:
+    return Failure(f"smtp_{code}", permanent=500 <= code < 600)

@@ -1,0 +1,12 @@
+"""The app's pages."""
+
+from django.urls import path
+from django.views.generic import RedirectView
+
+from accounts import views
+
+urlpatterns = [
+    path("reset/", views.reset_page, name="reset"),
+    # Where browsers and password managers look for the way to change a password (W3C).
+    path(".well-known/change-password", RedirectView.as_view(pattern_name="reset"), name="change-password"),
+]

@@ -1,0 +1,170 @@
+"""GraphQL documents, parsed, measured and validated once, and then remembered.
+
+A frontend sends the same few documents over and over; without the cache, parsing and validating them is most of what a
+request costs. Everything that is bounded is bounded here, before anything executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from django.conf import settings
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    parse,
+    specified_rules,
+    validate,
+)
+from strawberry.extensions import SchemaExtension
+
+MAX_TOKENS = 1000
+MAX_DEPTH = 15
+"""Levels of selection; the introspection that tools send needs thirteen."""
+MAX_FIELDS = 500
+"""Fields with every fragment spelled out; the introspection that tools send has about a hundred and fifty."""
+MAX_ALIASES = 15
+MAX_DIRECTIVES = 20
+REMEMBERED = 256
+"""Documents; distinct ones beyond it push the least used out, so that no client can grow the memory."""
+
+
+@dataclass(slots=True)
+class Measure:
+    """What a selection amounts to once its fragments are spelled out."""
+
+    depth: int = 0
+    fields: int = 0
+    aliases: int = 0
+    directives: int = 0
+    names: dict[str, int] = field(default_factory=dict)
+    """How often each field name stands at the top of the selection."""
+
+    def add(self, other: Measure, *, below: bool) -> None:
+        self.depth = max(self.depth, other.depth + below)
+        self.fields += other.fields
+        self.aliases += other.aliases
+        self.directives += other.directives
+        if not below:
+            for name, count in other.names.items():
+                self.names[name] = self.names.get(name, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedDocument:
+    """A document with what is wrong with it, if anything, and the measure of each of its operations."""
+
+    document: DocumentNode | None
+    errors: tuple[GraphQLError, ...]
+    operations: tuple[tuple[OperationDefinitionNode, Measure], ...] = ()
+
+    def operation(self, name: str | None) -> OperationDefinitionNode | None:
+        """The operation to run: the one of that name, or the only one; None where that is nobody or not clear."""
+        if name is None:
+            return self.operations[0][0] if len(self.operations) == 1 else None
+        return next((node for node, _ in self.operations if node.name and node.name.value == name), None)
+
+    def count(self, names: frozenset[str]) -> int:
+        """How often fields of these names stand at the top of all the operations together."""
+        return sum(measure.names.get(name, 0) for _, measure in self.operations for name in names)
+
+
+def prepare(schema: object, query: str) -> PreparedDocument:
+    """Parse, measure and validate a document, or remember having done so."""
+    return _prepare(schema, query, settings.GRAPHQL_INTROSPECTION)
+
+
+class PreparedDocuments(SchemaExtension):
+    """Hands Strawberry the remembered document and its errors in place of parsing and validating again."""
+
+    def on_parse(self) -> Iterator[None]:
+        context = self.execution_context
+        prepared = prepare(context.schema, context.query or "")
+        if prepared.document is None:
+            raise prepared.errors[0]
+        context.graphql_document = prepared.document
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        context = self.execution_context
+        context.validation_rules = ()
+        if errors := prepare(context.schema, context.query or "").errors:
+            context.pre_execution_errors = list(errors)
+        yield
+
+
+@lru_cache(REMEMBERED)
+def _prepare(schema: object, query: str, introspection: bool) -> PreparedDocument:
+    try:
+        document = parse(query, max_tokens=MAX_TOKENS)
+        operations = _measure_operations(document)
+        errors = _over_bounds(operations)
+        if not errors:
+            rules = [*specified_rules, *([] if introspection else [NoSchemaIntrospectionCustomRule])]
+            core_schema = schema._schema  # type: ignore[attr-defined]
+            errors = validate(core_schema, document, rules, hide_suggestions=not introspection)
+    except GraphQLError as error:
+        return PreparedDocument(None, (error,))
+    except RecursionError:
+        return PreparedDocument(None, (GraphQLError("The document is nested too deeply."),))
+    return PreparedDocument(document, tuple(errors), operations)
+
+
+def _over_bounds(operations: tuple[tuple[OperationDefinitionNode, Measure], ...]) -> list[GraphQLError]:
+    total = Measure()
+    for _, measure in operations:
+        total.add(measure, below=False)
+    bounds = (
+        ("levels deep", total.depth, MAX_DEPTH),
+        ("fields", total.fields, MAX_FIELDS),
+        ("aliases", total.aliases, MAX_ALIASES),
+        ("directives", total.directives, MAX_DIRECTIVES),
+    )
+    return [
+        GraphQLError(f"The document has {found} {what}; {most} are allowed.")
+        for what, found, most in bounds
+        if found > most
+    ]
+
+
+def _measure_operations(document: DocumentNode) -> tuple[tuple[OperationDefinitionNode, Measure], ...]:
+    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    measured: dict[str, Measure] = {}
+    return tuple(
+        (node, _measure(node.selection_set, fragments, measured))
+        for node in document.definitions
+        if isinstance(node, OperationDefinitionNode)
+    )
+
+
+def _measure(
+    selection_set: SelectionSetNode | None, fragments: dict[str, FragmentDefinitionNode], measured: dict[str, Measure]
+) -> Measure:
+    """Measure a selection. Each fragment is measured once, or a short document could ask for an endless sum."""
+    total = Measure()
+    for node in selection_set.selections if selection_set else ():
+        total.directives += len(node.directives or ())
+        if isinstance(node, FragmentSpreadNode):
+            name = node.name.value
+            if name not in measured:
+                measured[name] = Measure()  # a fragment within itself adds nothing here; validation will refuse it
+                fragment = fragments.get(name)
+                measured[name] = _measure(fragment.selection_set if fragment else None, fragments, measured)
+            total.add(measured[name], below=False)
+        elif isinstance(node, FieldNode):
+            total.fields += 1
+            total.aliases += node.alias is not None
+            total.names[node.name.value] = total.names.get(node.name.value, 0) + 1
+            total.add(_measure(node.selection_set, fragments, measured), below=True)
+            total.depth = max(total.depth, 1)
+        else:
+            total.add(_measure(node.selection_set, fragments, measured), below=False)
+    return total

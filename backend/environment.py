@@ -1,0 +1,103 @@
+"""Reads settings from environment variables and reports every bad one at once.
+
+An operator who mends one variable, restarts, and meets the next one is an operator who stops trusting the error. So
+nothing here raises on its own: problems are collected, and `Environment.seal()` raises them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env, EnvValidationError
+from environs import validate as checks
+from limits import parse as parse_rate
+
+
+class Environment(Env):
+    """environs' reader with the kinds of value this project needs."""
+
+    def __init__(self) -> None:
+        super().__init__(eager=False)
+        self._problems: dict[str, list[str]] = {}
+
+    def problem(self, variable: str, message: str) -> None:
+        """Note what is wrong with a variable; `seal()` reports it with the others."""
+        self._problems.setdefault(variable, []).append(message)
+
+    def words(self, variable: str, default: list[str] | None = None) -> list[str]:
+        """A comma-separated list; blanks around and between the commas mean nothing."""
+        return [word.strip() for word in self.str(variable, ",".join(default or [])).split(",") if word.strip()]
+
+    def number(self, variable: str, default: int, *, least: int, most: int) -> int:
+        """A whole number within bounds, both included."""
+        value: int | None = self.int(variable, default, validate=checks.Range(min=least, max=most))
+        return default if value is None else value
+
+    def flag(self, variable: str, *, default: bool) -> bool:
+        """A switch: true/false, yes/no, on/off or 1/0; anything else is a problem, not a quiet no."""
+        value: bool | None = self.bool(variable, default)
+        return default if value is None else value
+
+    def choice(self, variable: str, default: str, allowed: tuple[str, ...]) -> str:
+        value: str | None = self.str(variable, default, validate=checks.OneOf(allowed))
+        return default if value is None else value
+
+    def rate(self, variable: str, default: str) -> str:
+        """A rate such as `20/hour`, in the notation of the limits library."""
+        return self._parsed(variable, default, lambda text: (parse_rate(text), text)[1])
+
+    def origin(self, variable: str, default: str = "") -> str:
+        """A scheme and a host, such as https://accounts.example.com; returned without a slash at the end."""
+        return self._parsed(variable, default, _origin)
+
+    def web_url(self, variable: str, default: str = "") -> str:
+        """An http(s) URL, with a path if it likes but without a fragment, for the fragment will carry a token."""
+        return self._parsed(variable, default, _web_url)
+
+    def database(self, variable: str, default: str) -> dict[str, Any]:
+        """A database URL such as postgres://user:password@host:5432/name."""
+        text = self.str(variable, default) or default
+        try:
+            return dict(dj_database_url.parse(text, conn_max_age=60, conn_health_checks=True))
+        except (ValueError, KeyError):
+            # The URL may hold a password, so the library's own message, which repeats it, is not passed on.
+            self.problem(variable, "Not a database URL, such as postgres://user:password@host:5432/name.")
+            return dict(dj_database_url.parse(default))
+
+    def seal(self) -> None:
+        """Raise one ImproperlyConfigured that lists every bad variable; say nothing when there is none."""
+        try:
+            super().seal()
+        except EnvValidationError as error:
+            for variable, messages in dict(error.error_messages).items():
+                for message in messages:
+                    self.problem(variable, message)
+        if self._problems:
+            lines = [f"  {name}: {' '.join(messages)}" for name, messages in sorted(self._problems.items())]
+            raise ImproperlyConfigured("\n".join(["These environment variables need mending:", *lines]))
+
+    def _parsed(self, variable: str, default: str, parse: Callable[[str], str]) -> str:
+        text = (self.str(variable, default) or "").strip() or default
+        try:
+            return parse(text) if text else ""
+        except ValueError as error:
+            self.problem(variable, str(error))
+            return default
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment or "#" in text:
+        raise ValueError("Not a web address, such as https://app.example.com/reset (without a # part).")
+    return text
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(_web_url(text))
+    if parts.path.strip("/") or parts.query:
+        raise ValueError("Not an origin: a scheme and a host, such as https://accounts.example.com, and nothing more.")
+    return text.rstrip("/")

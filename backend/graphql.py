@@ -1,0 +1,226 @@
+"""The GraphQL endpoint, to the letter of the GraphQL over HTTP specification.
+
+What never ran is a 4xx and has no `data`; what ran is a 200. Only JSON is taken, so that no form of another site can post
+here without a preflight; only POST changes anything; and nothing that a client can send is answered with a 500.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse
+from django.http.request import RawPostDataException
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt
+from graphql import GraphQLError, OperationType
+from strawberry.django.context import StrawberryDjangoContext
+from strawberry.django.views import GraphQLView as StrawberryView
+from strawberry.types import ExecutionResult
+
+from accounts.schema import SECRET_CHECKING_FIELDS
+from backend.documents import PreparedDocument, prepare
+from backend.schema import schema
+
+GRAPHQL_JSON = "application/graphql-response+json"
+JSON = "application/json"
+MAX_BODY = 64 * 1024
+"""Bytes; the longest honest request is a few kilobytes."""
+HANDLE_TAKING_QUERIES = frozenset({"passwordResetStatus"})
+"""Queries that must not be sent by GET: their handle would stand in every access log on the way."""
+
+GRAPHIQL_CSP = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "worker-src 'self'",
+        "connect-src 'self'",
+        "font-src 'self' data:",
+        "img-src 'self' data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+class RequestRefused(Exception):
+    """A request that does not get as far as execution; the status says why to machines, the message to people."""
+
+    def __init__(self, status: int, message: str, *, allow: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.allow = allow
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of a request, each of the type that the specification gives it."""
+
+    query: str
+    operation_name: str | None
+    variables: dict[str, Any] | None
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
+    """Strawberry's sync view, with the HTTP side done by the book; it takes no cookies and so needs no CSRF token."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        media_type = request.get_preferred_type([JSON, GRAPHQL_JSON])
+        try:
+            if request.method not in {"GET", "POST"}:
+                raise RequestRefused(405, "GraphQL is served by GET and POST.", allow="GET, POST")
+            if settings.GRAPHIQL and _is_a_browser(request):
+                return _graphiql(request)
+            if media_type is None:
+                raise RequestRefused(406, f"The answer can be {GRAPHQL_JSON} or {JSON}.")
+            response = _answer(_body_of(self._run(request)), 200, media_type)
+        except RequestRefused as refused:
+            response = _answer({"errors": [{"message": refused.message}]}, refused.status, media_type or JSON)
+            if refused.allow:
+                response["Allow"] = refused.allow
+        except NotExecuted as failed:
+            response = _answer({"errors": [error.formatted for error in failed.errors]}, 400, media_type or JSON)
+        return response
+
+    def _run(self, request: HttpRequest) -> ExecutionResult:
+        parameters = _from_url(request.GET) if request.method == "GET" else _from_body(request)
+        prepared = prepare(self.schema, parameters.query)
+        if prepared.errors:
+            raise NotExecuted(prepared.errors)
+        self._check_operation(request, prepared, parameters.operation_name)
+        result = self.schema.execute_sync(
+            parameters.query,
+            variable_values=parameters.variables,
+            operation_name=parameters.operation_name,
+            context_value=StrawberryDjangoContext(request=request, response=HttpResponse()),
+        )
+        # Errors of a field say where it stands; one without a path means that the variables never fitted.
+        if result.data is None and result.errors and all(error.path is None for error in result.errors):
+            raise NotExecuted(tuple(result.errors))
+        return result
+
+    def _check_operation(self, request: HttpRequest, prepared: PreparedDocument, name: str | None) -> None:
+        operation = prepared.operation(name)
+        if operation is None:
+            raise RequestRefused(400, "Say by operationName which of the document's operations to run.")
+        if operation.operation is OperationType.SUBSCRIPTION:
+            raise RequestRefused(400, "There are no subscriptions here.")
+        if request.method == "GET" and operation.operation is not OperationType.QUERY:
+            raise RequestRefused(405, "A mutation must be sent by POST.", allow="POST")
+        if request.method == "GET" and prepared.count(HANDLE_TAKING_QUERIES):
+            raise RequestRefused(405, "A query with a requestId must be sent by POST: URLs are logged.", allow="POST")
+        if prepared.count(SECRET_CHECKING_FIELDS) > 1:
+            raise RequestRefused(400, "At most one field that checks a secret may be sent at a time.")
+
+
+class NotExecuted(Exception):
+    """A document or variables that GraphQL itself refuses."""
+
+    def __init__(self, errors: tuple[GraphQLError, ...]) -> None:
+        super().__init__(len(errors))
+        self.errors = errors
+
+
+def _from_body(request: HttpRequest) -> Parameters:
+    if request.content_type != JSON:
+        raise RequestRefused(415, f"Send the request as {JSON}.")
+    if request.content_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise RequestRefused(415, "Send the request in UTF-8.")
+    data = _load(_read(request))
+    if isinstance(data, list):
+        raise RequestRefused(400, "Batches are not served: send one operation at a time.")
+    if not isinstance(data, dict):
+        raise RequestRefused(400, "The body must be a JSON object.")
+    return _parameters(data)
+
+
+def _from_url(query_string: Mapping[str, str]) -> Parameters:
+    data: dict[str, Any] = {name: query_string[name] for name in ("query", "operationName") if name in query_string}
+    for name in ("variables", "extensions"):
+        if query_string.get(name):
+            data[name] = _load(query_string[name].encode("utf-8", "surrogatepass"))
+    return _parameters(data)
+
+
+def _parameters(data: dict[str, Any]) -> Parameters:
+    query, name, variables = data.get("query"), data.get("operationName"), data.get("variables")
+    if not isinstance(query, str) or not query.strip():
+        raise RequestRefused(400, "The parameter query must be a string that holds a GraphQL document.")
+    if not isinstance(name, str | None):
+        raise RequestRefused(400, "The parameter operationName must be a string.")
+    if not isinstance(variables, dict | None):
+        raise RequestRefused(400, "The parameter variables must be an object.")
+    if not isinstance(data.get("extensions"), dict | None):
+        raise RequestRefused(400, "The parameter extensions must be an object.")
+    return Parameters(query, name or None, variables)
+
+
+def _read(request: HttpRequest) -> bytes:
+    too_long = RequestRefused(413, f"The body may have {MAX_BODY} bytes at most.")
+    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY:
+        raise too_long
+    try:
+        body = request.read(MAX_BODY + 1)
+    except (RequestDataTooBig, RawPostDataException, OSError) as error:
+        raise RequestRefused(400, "The body could not be read.") from error
+    if len(body) > MAX_BODY:
+        raise too_long
+    return body
+
+
+def _load(raw: bytes) -> Any:
+    """Decode strict JSON whose every string can be written in UTF-8."""
+    try:
+        data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        # A lone surrogate is legal JSON and no text: it would fail wherever it is first encoded.
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused(400, "This is not JSON in UTF-8.") from error
+    return data
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _body_of(result: ExecutionResult) -> dict[str, Any]:
+    body: dict[str, Any] = {"data": result.data}
+    if result.errors:
+        body["errors"] = [error.formatted for error in result.errors]
+    return body
+
+
+def _answer(body: dict[str, Any], status: int, media_type: str) -> HttpResponse:
+    response = HttpResponse(json.dumps(body), status=status, content_type=f"{media_type}; charset=utf-8")
+    response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, ["Accept"])
+    return response
+
+
+def _is_a_browser(request: HttpRequest) -> bool:
+    """Whether a page is asked for: a navigation prefers HTML to anything that GraphQL answers with."""
+    return (
+        request.method == "GET"
+        and "query" not in request.GET
+        and request.get_preferred_type(["text/html", JSON, GRAPHQL_JSON]) == "text/html"
+        and "text/html" in request.headers.get("Accept", "")
+    )
+
+
+def _graphiql(request: HttpRequest) -> HttpResponse:
+    response = render(request, "graphiql.html", {"endpoint": request.path})
+    response["Content-Security-Policy"] = GRAPHIQL_CSP
+    return response
+
+
+graphql_view = GraphQLView.as_view(schema=schema)

