@@ -1,8 +1,8 @@
 """Every secret of a reset, derived from its seed and the server's key when it is needed, and stored nowhere.
 
-A record keeps 256 random bits, its seed. Handle, code and tokens are HMACs over that seed, one salt for each purpose, so
-that none can be computed from another, from the database alone, or from the key alone. Codes and reset tokens are bound
-to the account's password hash as well: however the password changes, all of them die with it.
+A record keeps 256 random bits, its seed. Handle, code and tokens are HMACs over that seed, one salt for each purpose,
+so that none can be computed from another, from the database alone, or from the key alone. Codes and reset tokens are
+bound to the account's password hash as well: however the password changes, all of them die with it.
 """
 
 from __future__ import annotations
@@ -162,8 +162,9 @@ def _token(kind: TokenKind, record_id: uuid.UUID, mac: bytes) -> str:
 
 
 def _any_equal(given: bytes, expected: Iterator[bytes]) -> bool:
-    # A list, not a generator: stopping at the first match would tell which key it was.
-    return any([constant_time_compare(given, candidate) for candidate in expected])
+    # All are compared: stopping at the first match would tell which key it was.
+    results = [constant_time_compare(given, candidate) for candidate in expected]
+    return any(results)
 
 
 def _encode(raw: bytes) -> str:

@@ -53,7 +53,7 @@ class RecoverySettings:
 
     @property
     def code_reuse(self) -> timedelta:
-        """A code younger than this is mailed again as it is; an older one is replaced, so that it is never half dead."""
+        """A younger code is mailed again as it is; an older one is replaced, for it would soon be dead."""
         return self.code_lifetime / 2
 
     @property

@@ -1,4 +1,4 @@
-"""Why a recovery was refused. Each is a fact that a caller may be told; the GraphQL types of the same names add `Error`."""
+"""Why a recovery was refused: facts that a caller may be told. The GraphQL types of the same names add `Error`."""
 
 from __future__ import annotations
 

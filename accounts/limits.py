@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from functools import lru_cache
+from typing import cast
 
 from django.utils.translation import gettext_lazy as _
 from limits import RateLimitItem, RateLimitItemPerSecond, parse
@@ -54,7 +55,7 @@ def _hit(rate: RateLimitItem, message: Text, *key: str) -> None:
 
 @lru_cache
 def _storage(url: str) -> Storage:
-    return storage_from_string(url or "memory://")
+    return cast(Storage, storage_from_string(url or "memory://"))
 
 
 def _network(address: str) -> str:

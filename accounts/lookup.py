@@ -1,4 +1,4 @@
-"""Who, if anybody, an address belongs to: the rules for look-alikes, duplicates, and accounts that cannot be recovered."""
+"""Who, if anybody, an address belongs to: the rules for look-alikes, duplicates and accounts beyond recovery."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     """Look several typed addresses up with one query.
 
     The database proposes, by exact and by case-insensitive match; Python disposes, for databases differ in what they
-    call equal, and one of them finds "mike" in "mıke" (CVE-2019-19844). Mail only ever goes to the stored address.
+    call equal, and one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
     """
     wanted = {address: fold(address) for address in typed}
     user_model = get_user_model()

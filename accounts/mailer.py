@@ -1,7 +1,7 @@
 """The two steps that turn a row into a mail: Look finds the account, Send mails it.
 
-They are apart so that the public status, which Look moves, never depends on how a mail fared, and hence never on whether
-there was one. Either step may be repeated, by anybody, at any time: the row says what is still owed.
+They are apart so that the public status, which Look moves, never depends on how a mail fared, and hence never on
+whether there was one. Either step may be repeated, by anybody, at any time: the row says what is still owed.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def _put_off(record: ForgetPassword, error: Exception) -> None:
 
 def _backoff(attempts: int) -> timedelta:
     """Doubles with every try, up to an hour; a random half keeps a crowd of mails from returning as a crowd."""
-    longest = min(timedelta(seconds=conf.MAIL_RETRY_SECONDS) * 2 ** min(attempts - 1, 20), MAX_BACKOFF)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, guards nothing)
+    longest = min(timedelta(seconds=conf.MAIL_RETRY_SECONDS * 2 ** min(attempts - 1, 20)), MAX_BACKOFF)
+    return random.uniform(0.5, 1.0) * longest  # noqa: S311 (spreads load, guards nothing)
 
 
 def _claimed_at(record: ForgetPassword) -> datetime:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
@@ -156,7 +156,8 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
     def _if(self, condition: Q, field: str, value: Any) -> Case:
         """A new value for a field where the condition holds; elsewhere the field keeps what it has."""
         new = value if hasattr(value, "resolve_expression") else Value(value)
-        return Case(When(condition, then=new), default=F(field), output_field=self.model._meta.get_field(field))
+        column = cast("models.Field[Any, Any]", self.model._meta.get_field(field))
+        return Case(When(condition, then=new), default=F(field), output_field=column)
 
     def _one(self, pk: uuid.UUID, *conditions: Q, **more: Any) -> _One:
         return _One(self.filter(*conditions, pk=pk, **more))

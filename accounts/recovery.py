@@ -199,7 +199,10 @@ def cancel(handle: str) -> ForgetPassword:
 
 
 def report(token: str, client: Client) -> int:
-    """ "This was not me": no report token has been issued yet, so none is good. Raises InvalidResetToken, RateLimited."""
+    """The owner says "this was not me". No report token has been issued yet, so none is good.
+
+    Raises InvalidResetToken and RateLimited.
+    """
     limits.check_client_may_verify(client.ip)
     raise _bad_token()
 

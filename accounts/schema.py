@@ -80,8 +80,8 @@ class Query:
 @strawberry.type
 class Mutation:
     @strawberry.mutation(
-        description="Start a reset: creates a ForgetPassword record whose post_save signal dispatches the mailer. Never "
-        "says whether the account exists."
+        description="Start a reset: creates a ForgetPassword record whose post_save signal dispatches the mailer. "
+        "Never says whether the account exists."
     )
     def request_password_reset(
         self, info: strawberry.Info, input: RequestPasswordResetInput
@@ -113,8 +113,8 @@ class Mutation:
         )
 
     @strawberry.mutation(
-        description="Set the new password with a reset token (from verifyPasswordResetCode, or out of the mailed link). "
-        "Single use. Signs nobody in."
+        description="Set the new password with a reset token (from verifyPasswordResetCode, or out of the mailed "
+        "link). Single use. Signs nobody in."
     )
     def reset_password(self, info: strawberry.Info, input: ResetPasswordInput) -> ResetPasswordPayload:
         return ResetPasswordSuccess(reset=_shown(recovery.reset(input.reset_token, input.new_password, _client(info))))
@@ -138,7 +138,8 @@ class Mutation:
 
     @strawberry.mutation(
         description='"This was not me", from the link in a mail: kills every open reset of the account; after a '
-        "completed one it also replaces the password by a random one, ends the sessions and mails the owner a fresh link."
+        "completed one it also replaces the password by a random one, ends the sessions and mails the owner a fresh "
+        "link."
     )
     def report_password_reset(
         self, info: strawberry.Info, input: ReportPasswordResetInput

@@ -1,4 +1,4 @@
-"""The GraphQL types. Expected failures are members of each field's union, made from the exceptions of the same names."""
+"""The GraphQL types. Expected failures are members of each field's union, made from exceptions of the same names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class PasswordReset:
     is_user_password_updated: auto
 
     @strawberry.field(
-        description="Opaque, 128 bits that nobody can guess, known only to the client that asked. Derived, never stored."
+        description="Opaque, 128 bits that nobody can guess, known only to the client that asked. Derived, never "
+        "stored."
     )
     def request_id(self, record: Record) -> ID:
         return ID(record.handle)
@@ -141,7 +142,8 @@ class ReportPasswordResetInput:
 
 
 @strawberry.interface(
-    description="Every expected failure: the type name is the stable code, the message is for people, in their language."
+    description="Every expected failure: the type name is the stable code, the message is for people, in their "
+    "language."
 )
 class Error:
     message: str = strawberry.field(description="For people, in their language.")

@@ -12,7 +12,7 @@ RESET_PAGE_CSP = (
 
 @require_safe
 def reset_page(request: HttpRequest) -> HttpResponse:
-    """The page behind the mailed link. The token stays in the fragment: the server never sees it, and GET spends nothing."""
+    """The page behind the mailed link, whose token stays in the fragment: no GET brings it here, and none spends it."""
     response = render(request, "accounts/reset.html")
     response["Content-Security-Policy"] = RESET_PAGE_CSP
     response["Cache-Control"] = "no-store"

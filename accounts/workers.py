@@ -56,7 +56,7 @@ class Crew:
         self._bell.set()
 
     def stop(self, timeout: float) -> None:
-        """Send what is queued within `timeout` seconds and end the threads; the rest waits for somebody's next sweep."""
+        """Send what is queued within `timeout` seconds and end the threads; the rest waits for the next sweep."""
         deadline = time.monotonic() + timeout
         self._stopping.set()
         self._bell.set()
@@ -98,7 +98,7 @@ class Crew:
         connections.close_all()
 
     def _probe(self) -> None:
-        """Ask now and then whether the server is up: while there is something to look at, and until a dead one is back."""
+        """Ask now and then whether the server is up: when rows have been looked at, and until a dead one is back."""
         while not self._stopping.is_set():
             if self._server_is_up:
                 self._probe_wanted.wait()

@@ -17,6 +17,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    InlineFragmentNode,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     SelectionSetNode,
@@ -165,6 +166,6 @@ def _measure(
             total.names[node.name.value] = total.names.get(node.name.value, 0) + 1
             total.add(_measure(node.selection_set, fragments, measured), below=True)
             total.depth = max(total.depth, 1)
-        else:
+        elif isinstance(node, InlineFragmentNode):
             total.add(_measure(node.selection_set, fragments, measured), below=False)
     return total

@@ -7,7 +7,7 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import dj_database_url
@@ -73,7 +73,8 @@ class Environment(Env):
         try:
             super().seal()
         except EnvValidationError as error:
-            for variable, messages in dict(error.error_messages).items():
+            by_variable = cast("dict[str, list[str]]", error.error_messages)
+            for variable, messages in by_variable.items():
                 for message in messages:
                     self.problem(variable, message)
         if self._problems:

