@@ -23,7 +23,9 @@ def check_mail_dispatch(**kwargs: Any) -> list[CheckMessage]:
     if conf.MAIL_DISPATCH == "inline" and not settings.DEBUG:
         hint = "Set MAIL_DISPATCH to thread, or to none where another process mails."
         return [
-            Error("MAIL_DISPATCH=inline mails inside the request and is for tests only.", hint=hint, id="accounts.E001")
+            checks.Error(
+                "MAIL_DISPATCH=inline mails inside the request and is for tests only.", hint=hint, id="accounts.E001"
+            )
         ]
     return []
 

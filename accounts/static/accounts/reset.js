@@ -1,113 +1,184 @@
-// The page behind a mailed link: the token comes in the fragment, which no server sees, and leaves in a POST alone.
-const ask = document.getElementById("ask");
-const choose = document.getElementById("choose");
-const password = document.getElementById("password");
-const token = new URLSearchParams(location.hash.slice(1)).get("token");
+// The page behind a mailed link: the secret comes in the fragment, which no server sees, and leaves in a POST alone.
+const $ = (id) => document.getElementById(id);
+const forms = document.querySelectorAll("form");
+const texts = Object.fromEntries([...$("texts").content.children].map(({ id, textContent }) => [id, textContent]));
 
-// Neither the history nor a copied address should keep it.
-history.replaceState(null, "", location.pathname);
+let token = "";
+let reportToken = "";
+let requestId = "";
+let intention = null;
 
-function say(text) {
-  document.getElementById("say").textContent = text;
+function say(text, { bad = false, strong = "" } = {}) {
+  $("say").classList.toggle("bad", bad);
+  $("say").replaceChildren(text);
+  if (strong) $("say").append(" ", Object.assign(document.createElement("strong"), { textContent: strong }));
 }
 
-async function graphql(query, variables) {
-  const response = await fetch(ask.dataset.endpoint, {
+function show(shown) {
+  for (const form of forms) form.hidden = form !== shown;
+  shown?.querySelector("input:not([hidden])")?.focus();
+}
+
+function refuse(text, input) {
+  say(text, { bad: true });
+  input?.setAttribute("aria-invalid", "true");
+  input?.focus();
+}
+
+async function graphql(query, input) {
+  const response = await fetch(document.querySelector("main").dataset.endpoint, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/graphql-response+json" },
-    body: JSON.stringify({ query, variables }),
+    credentials: "omit",
+    body: JSON.stringify({ query, variables: input && { input } }),
   });
   const { data } = await response.json();
   if (!data) throw new Error(`HTTP ${response.status}`);
   return data;
 }
 
-function working(form, task) {
-  return async (event) => {
+function whenSent(form, task) {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = form.querySelector("button");
+    if (button.disabled) return;
     button.disabled = true;
+    // Emptied first: a second refusal in the same words is news as well, and has to be announced.
+    say("");
     try {
       await task();
     } catch {
-      say("Something went wrong on the way. Please try again in a moment.");
+      refuse(texts.broken);
     } finally {
       button.disabled = false;
     }
-  };
+  });
+  form.addEventListener("input", ({ target }) => target.removeAttribute("aria-invalid"));
 }
 
-async function showChoice() {
-  const data = await graphql(
+whenSent($("ask"), async () => {
+  const email = $("email").value;
+  // Sent again after an answer that got lost, the key brings that answer instead of a second mail.
+  if (intention?.email !== email) intention = { email, key: newKey() };
+  const { requestPasswordReset: answer } = await graphql(
+    `mutation Ask($input: RequestPasswordResetInput!) {
+      requestPasswordReset(input: $input) {
+        ... on RequestPasswordResetSuccess { reset { requestId matchPhrase } }
+        ... on Error { message }
+      }
+    }`,
+    { email, idempotencyKey: intention.key },
+  );
+  intention = null;
+  if (!answer.reset) return refuse(answer.message, $("email"));
+  requestId = answer.reset.requestId;
+  $("account").value = email;
+  show($("prove"));
+  say(texts.mailed, { strong: answer.reset.matchPhrase });
+});
+
+whenSent($("prove"), async () => {
+  const { verifyPasswordResetCode: answer } = await graphql(
+    `mutation Prove($input: VerifyPasswordResetCodeInput!) {
+      verifyPasswordResetCode(input: $input) {
+        __typename
+        ... on VerifyPasswordResetCodeSuccess { resetToken }
+        ... on InvalidCodeError { attemptsLeft }
+        ... on Error { message }
+      }
+    }`,
+    { requestId, code: $("code").value },
+  );
+  if (answer.resetToken) {
+    token = answer.resetToken;
+    $("code").value = "";
+    return choose();
+  }
+  if (answer.attemptsLeft > 0) return refuse(`${answer.message}\n${texts.tries} ${answer.attemptsLeft}`, $("code"));
+  if (answer.__typename !== "RateLimitedError") show($("ask"));
+  refuse(answer.message);
+});
+
+whenSent($("choose"), async () => {
+  const { resetPassword: answer } = await graphql(
+    `mutation Choose($input: ResetPasswordInput!) {
+      resetPassword(input: $input) {
+        __typename
+        ... on Error { message }
+        ... on PasswordRejectedError { violations { message } }
+      }
+    }`,
+    { resetToken: token, newPassword: $("password").value },
+  );
+  if (answer.__typename === "ResetPasswordSuccess") {
+    token = "";
+    $("choose").reset();
+    show(null);
+    return say(texts.changed);
+  }
+  if (answer.__typename === "InvalidResetTokenError") {
+    show($("ask"));
+    return refuse(answer.message);
+  }
+  const reasons = answer.violations?.map((violation) => violation.message) ?? [];
+  refuse([answer.message, ...reasons].join("\n"), $("password"));
+});
+
+whenSent($("report"), async () => {
+  const { reportPasswordReset: answer } = await graphql(
+    `mutation Report($input: ReportPasswordResetInput!) {
+      reportPasswordReset(input: $input) { __typename ... on Error { message } }
+    }`,
+    { reportToken },
+  );
+  if (answer.__typename === "RateLimitedError") return refuse(answer.message);
+  show(answer.message ? $("ask") : null);
+  if (answer.message) refuse(answer.message);
+  else say(texts.reported);
+});
+
+// Only a token that is known to be bad hides the form: the link is out of the address bar, so this is its one chance.
+async function choose() {
+  say("");
+  const { checkResetToken: answer } = await graphql(
     `mutation CheckToken($input: CheckResetTokenInput!) {
       checkResetToken(input: $input) { __typename ... on Error { message } }
     }`,
-    { input: { resetToken: token } },
-  );
-  if (data.checkResetToken.__typename !== "CheckResetTokenSuccess") {
-    say(data.checkResetToken.message);
-    ask.hidden = false;
-    return;
-  }
-  const { passwordPolicy } = await graphql("query Rules { passwordPolicy { rules } }");
-  document.getElementById("rules").replaceChildren(
-    ...passwordPolicy.rules.map((rule) => Object.assign(document.createElement("li"), { textContent: rule })),
-  );
-  choose.hidden = false;
-  password.focus();
+    { resetToken: token },
+  ).catch(() => ({ checkResetToken: { message: texts.broken } }));
+  show(answer.__typename === "InvalidResetTokenError" ? $("ask") : $("choose"));
+  if (answer.message) refuse(answer.message);
+  if (!$("rules").childElementCount) await showRules().catch(() => {});
 }
 
-ask.addEventListener(
-  "submit",
-  working(ask, async () => {
-    const data = await graphql(
-      `mutation Ask($input: RequestPasswordResetInput!) {
-        requestPasswordReset(input: $input) {
-          ... on RequestPasswordResetSuccess { reset { matchPhrase } }
-          ... on Error { message }
-        }
-      }`,
-      { input: { email: document.getElementById("email").value } },
-    );
-    const { reset, message } = data.requestPasswordReset;
-    if (!reset) return say(message);
-    ask.hidden = true;
-    say(`If there is an account, a mail is on its way. Yours has these two words in it: ${reset.matchPhrase}`);
-  }),
-);
+async function showRules() {
+  const { passwordPolicy } = await graphql("query Rules { passwordPolicy { rules } }");
+  const items = passwordPolicy.rules.map((rule) =>
+    Object.assign(document.createElement("li"), { textContent: rule }),
+  );
+  $("rules").replaceChildren(...items);
+}
 
-choose.addEventListener(
-  "submit",
-  working(choose, async () => {
-    const { resetPassword } = await graphql(
-      `mutation Choose($input: ResetPasswordInput!) {
-        resetPassword(input: $input) {
-          __typename
-          ... on Error { message }
-          ... on PasswordRejectedError { violations { message } }
-        }
-      }`,
-      { input: { resetToken: token, newPassword: password.value } },
-    );
-    const { __typename: answer, message, violations = [] } = resetPassword;
-    if (answer === "ResetPasswordSuccess") {
-      choose.hidden = true;
-      password.value = "";
-      return say("Your password is changed. You can sign in with it now.");
-    }
-    say([message, ...violations.map((violation) => violation.message)].join("\n"));
-    if (answer === "InvalidResetTokenError") {
-      choose.hidden = true;
-      ask.hidden = false;
-    } else {
-      password.focus();
-    }
-  }),
-);
+function newKey() {
+  // Not randomUUID, which plain http does not have.
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
-document.getElementById("show").addEventListener("change", ({ target }) => {
-  password.type = target.checked ? "text" : "password";
+$("show").addEventListener("change", ({ target }) => {
+  $("password").type = target.checked ? "text" : "password";
 });
 
-if (token) showChoice().catch(() => say("Something went wrong on the way. Please reload the page."));
-else ask.hidden = false;
+function start() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  token = fragment.get("token") ?? "";
+  reportToken = fragment.get("report") ?? "";
+  // Neither the history nor a copied address should keep it.
+  history.replaceState(null, "", location.pathname);
+  say("");
+  if (token) choose();
+  else show(reportToken ? $("report") : $("ask"));
+}
+
+// A link opened in the tab that shows this page already changes the fragment and loads nothing.
+window.addEventListener("hashchange", () => location.hash && start());
+start();

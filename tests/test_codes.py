@@ -1,0 +1,145 @@
+"""The derived secrets: what they are bound to, what they look like, and that none of them is stored."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from accounts import codes
+from accounts.codes import Account, TokenKind
+from accounts.words import WORDS
+from tests.conftest import API, PostOffice, record_of
+
+RECORD = uuid.UUID("12345678-1234-5678-1234-567812345678")
+SEED = bytes(range(32))
+ADA = Account(key="1", password="argon2$hash")
+
+
+def test_a_code_has_the_configured_length_and_keeps_its_zeros(settings: Any) -> None:
+    settings.PASSWORD_RESET_CODE_LENGTH = 8
+    found = [codes.code(RECORD, SEED, ADA, generation) for generation in range(200)]
+    assert all(len(code) == 8 and code.isdigit() for code in found)
+    assert any(code.startswith("0") for code in found)
+
+
+def test_codes_are_spread_evenly() -> None:
+    """Ten thousand codes: each first digit within five standard deviations of a tenth."""
+    firsts = Counter(codes.code(uuid.uuid4(), codes.new_seed(), ADA, 1)[0] for _ in range(10_000))
+    assert set(firsts) == set("0123456789")
+    assert all(abs(count - 1000) < 150 for count in firsts.values())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (uuid.uuid4(), SEED, ADA, 1),
+        (RECORD, bytes(32), ADA, 1),
+        (RECORD, SEED, replace(ADA, key="2"), 1),
+        (RECORD, SEED, replace(ADA, password="another hash"), 1),
+        (RECORD, SEED, ADA, 2),
+    ],
+)
+def test_a_code_is_bound_to_row_seed_account_hash_and_generation(other: Any, settings: Any) -> None:
+    settings.PASSWORD_RESET_CODE_LENGTH = 8
+    assert codes.code(*other) != codes.code(RECORD, SEED, ADA, 1)
+
+
+def test_parts_cannot_be_moved_from_one_to_the_next() -> None:
+    one = codes.link_token(RECORD, SEED, Account(key="1", password="2x"))
+    other = codes.link_token(RECORD, SEED, Account(key="12", password="x"))
+    assert one != other
+
+
+@pytest.mark.parametrize("kind", list(TokenKind))
+def test_a_token_is_good_for_its_own_record_account_and_hash_only(kind: TokenKind) -> None:
+    text = codes.link_token(RECORD, SEED, ADA) if kind is TokenKind.LINK else codes.code_token(RECORD, SEED, ADA, 3)
+    token = codes.parse_token(text)
+    assert token is not None
+    assert token.kind is kind
+    assert codes.token_matches(token, SEED, ADA, 3)
+    assert not codes.token_matches(token, bytes(32), ADA, 3)
+    assert not codes.token_matches(token, SEED, replace(ADA, key="2"), 3)
+    assert not codes.token_matches(token, SEED, replace(ADA, password="other"), 3)
+    assert not codes.token_matches(replace(token, record_id=uuid.uuid4()), SEED, ADA, 3)
+    assert codes.token_matches(token, SEED, ADA, 4) is (kind is TokenKind.LINK)
+
+
+def test_a_token_of_one_kind_is_not_one_of_another() -> None:
+    link = codes.parse_token(codes.link_token(RECORD, SEED, ADA))
+    assert link is not None
+    assert not codes.token_matches(replace(link, kind=TokenKind.CODE), SEED, ADA, 0)
+
+
+def test_secrets_made_under_a_former_key_are_still_good(settings: Any) -> None:
+    handle = codes.parse_handle(codes.handle(RECORD, SEED))
+    code = codes.code(RECORD, SEED, ADA, 1)
+    token = codes.parse_token(codes.link_token(RECORD, SEED, ADA))
+    assert handle is not None
+    assert token is not None
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "a new key " * 8
+    assert codes.handle_matches(handle[1], RECORD, SEED)
+    assert codes.code_matches(code, RECORD, SEED, ADA, 1)
+    assert codes.token_matches(token, SEED, ADA, 1)
+    settings.SECRET_KEY_FALLBACKS = []
+    assert not codes.handle_matches(handle[1], RECORD, SEED)
+    assert not codes.code_matches(code, RECORD, SEED, ADA, 1)
+    assert not codes.token_matches(token, SEED, ADA, 1)
+
+
+def test_a_handle_is_spelled_in_one_way_only() -> None:
+    handle = codes.handle(RECORD, SEED)
+    assert codes.parse_handle(handle) is not None
+    for other in (handle + "=", handle + "A", handle[:-1], " " + handle, handle.replace(handle[0], "+", 1)):
+        assert codes.parse_handle(other) is None
+    # The last letter has bits to spare: another one may decode to the same bytes, and is not a handle all the same.
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    assert sum(codes.parse_handle(handle[:-1] + letter) is not None for letter in letters) == 16
+
+
+def test_a_match_phrase_is_two_of_256_plain_words() -> None:
+    assert len(set(WORDS)) == 256
+    assert all(word.isascii() and word.islower() and word.isalpha() for word in WORDS)
+    first, second = codes.match_phrase(RECORD, SEED).split()
+    assert {first, second} <= set(WORDS)
+
+
+def test_a_link_names_no_account() -> None:
+    """WSTG-ATHN-09: two accounts' links of one record differ in their MAC alone."""
+    one, other = (codes.parse_token(codes.link_token(RECORD, SEED, Account(key, "x"))) for key in ("1", "2"))
+    assert one is not None
+    assert other is not None
+    assert (one.kind, one.record_id) == (other.kind, other.record_id)
+    assert one.mac != other.mac
+
+
+def test_no_secret_is_in_the_database(api: API, post: PostOffice, user: Any) -> None:
+    reset = api.request()
+    letter = post.deliver_one()
+    token = api.verify(reset["requestId"], letter.code)["resetToken"]
+    dump = ""
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names():
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")  # noqa: S608 (every table of the test)
+            dump += repr([[bytes(v) if isinstance(v, memoryview) else v for v in row] for row in cursor.fetchall()])
+    record = record_of(reset["requestId"])
+    assert str(record.pk).replace("-", "") in dump.replace("-", "")
+    for secret in (reset["requestId"], letter.token, token):
+        assert secret not in dump
+        raw = codes._decode(secret, len(secret) * 3 // 4)
+        assert raw is not None
+        assert raw[-16:].hex() not in dump
+        assert repr(raw[-16:])[2:-1] not in dump
+    assert f"'{letter.code}'" not in dump
+
+
+def test_the_database_alone_does_not_give_the_code_away(settings: Any) -> None:
+    """With every column in hand and the key unknown, the code is as good as random: keys differ, codes differ."""
+    settings.PASSWORD_RESET_CODE_LENGTH = 8
+    one = codes.code(RECORD, SEED, ADA, 1)
+    settings.SECRET_KEY = "the thief's own guess at the key " * 2
+    assert codes.code(RECORD, SEED, ADA, 1) != one
