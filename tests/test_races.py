@@ -1,0 +1,127 @@
+"""Many at once, on real threads and real connections: what may succeed once succeeds once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import connections
+from django.test import Client
+
+from accounts.models import ForgetPassword, GuessBudget
+from tests.conftest import API, PostOffice, record_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CROWD = 20
+
+
+def at_once(*calls: Callable[[API], Any]) -> list[Any]:
+    """Run calls side by side, each with a client and a database connection of its own, all let go together."""
+    gate = threading.Barrier(len(calls))
+
+    def run(call: Callable[[API], Any]) -> Any:
+        try:
+            gate.wait(timeout=30)
+            return call(API(Client()))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def kinds(answers: list[dict[str, Any]]) -> Counter[str]:
+    return Counter(answer["__typename"] for answer in answers)
+
+
+@pytest.fixture(autouse=True)
+def _room(settings: Any) -> None:
+    settings.THROTTLE_VERIFY_PER_IP = settings.THROTTLE_REQUEST_PER_IP = "10000/hour"
+
+
+@pytest.fixture
+def mailed(api: API, post: PostOffice, user: Any) -> tuple[str, Any]:
+    handle = api.request()["requestId"]
+    return handle, post.deliver_one()
+
+
+def test_one_code_buys_one_token(mailed: tuple[str, Any]) -> None:
+    handle, letter = mailed
+    answers = at_once(*[lambda api: api.verify(handle, letter.code)] * CROWD)
+    assert kinds(answers)["VerifyPasswordResetCodeSuccess"] == 1
+
+
+def test_one_link_sets_one_password(mailed: tuple[str, Any]) -> None:
+    _, letter = mailed
+    answers = at_once(*[lambda api: api.reset(letter.token)] * CROWD)
+    assert kinds(answers) == {"ResetPasswordSuccess": 1, "InvalidResetTokenError": CROWD - 1}
+
+
+def test_one_code_token_sets_one_password(mailed: tuple[str, Any], api: API) -> None:
+    handle, letter = mailed
+    token = api.verify(handle, letter.code)["resetToken"]
+    answers = at_once(*[lambda api: api.reset(token)] * CROWD)
+    assert kinds(answers) == {"ResetPasswordSuccess": 1, "InvalidResetTokenError": CROWD - 1}
+
+
+def test_guesses_side_by_side_are_all_counted(mailed: tuple[str, Any]) -> None:
+    handle, letter = mailed
+    wrong = "000000" if letter.code != "000000" else "000001"
+    answers = at_once(*[lambda api: api.verify(handle, wrong)] * CROWD)
+    assert kinds(answers) == {"InvalidCodeError": CROWD}
+    assert record_of(handle).attempts == 5
+    assert GuessBudget.objects.get().used_today == 5
+
+
+def test_exactly_ten_guesses_a_day_pass_over_many_resets(api: API, post: PostOffice, user: Any, settings: Any) -> None:
+    settings.PASSWORD_RESET_COOLDOWN = 0
+    handles = [api.request()["requestId"] for _ in range(5)]
+    letters = post.deliver()
+    wrong = next(code for code in ("000000", "111111", "222222") if code not in {each.code for each in letters})
+    at_once(*[lambda api, handle=handle: api.verify(handle, wrong) for handle in handles * 4])
+    assert GuessBudget.objects.get().used_today == 10
+
+
+def test_two_resets_of_one_account_side_by_side_change_it_once(
+    api: API, post: PostOffice, user: Any, settings: Any
+) -> None:
+    settings.PASSWORD_RESET_COOLDOWN = 0
+    for _ in range(4):
+        api.request()
+    tokens = [letter.token for letter in post.deliver()]
+    answers = at_once(*[lambda api, token=token: api.reset(token) for token in tokens * 4])
+    assert kinds(answers)["ResetPasswordSuccess"] == 1
+    assert ForgetPassword.objects.filter(is_user_password_updated=True).count() == 1
+    assert ForgetPassword.objects.exclude(killed_at=None).count() == 3
+
+
+def test_a_cancel_beside_a_verification_leaves_one_winner(mailed: tuple[str, Any], api: API) -> None:
+    handle, letter = mailed
+    answers = at_once(
+        *[lambda api: api.verify(handle, letter.code)] * 4,
+        *[lambda api: api.mutate("cancelPasswordReset", requestId=handle)] * 4,
+    )
+    assert kinds(answers)["VerifyPasswordResetCodeSuccess"] <= 1
+    assert api.status(handle)["status"] == "CANCELLED"  # type: ignore[index]
+    for token in [answer["resetToken"] for answer in answers if "resetToken" in answer]:
+        assert api.reset(token)["__typename"] == "InvalidResetTokenError"
+
+
+def test_one_idempotency_key_makes_one_row(db: None, settings: Any) -> None:
+    settings.PASSWORD_RESET_COOLDOWN = 0
+    settings.THROTTLE_REQUEST_PER_EMAIL = "1000/hour"
+    answers = at_once(*[lambda api: api.request("ada@example.com", idempotencyKey="k" * 22)] * CROWD)
+    assert len({answer["requestId"] for answer in answers}) == 1
+    assert ForgetPassword.objects.count() == 1
+
+
+def test_one_mail_is_sent_by_one_of_many_mailers(api: API, user: Any) -> None:
+    api.request()
+    at_once(*[lambda _: PostOffice().deliver()] * 8)
+    assert len(mail.outbox) == 1
