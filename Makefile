@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 BUNDLE := web/dist/graphiql.js
 
-.PHONY: run test setup serve schema lint lock check help
+.PHONY: run test setup serve schema lint lock help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)

@@ -1,4 +1,4 @@
-"""How a due mail is hurried along: by this process's threads, at once in tests, or by another process."""
+"""How a due mail is hurried along: by this process's threads, by a queue, at once in tests, or by another process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ def hurry(pk: uuid.UUID, *, new: bool) -> None:
     """
     match conf.MAIL_DISPATCH:
         case "thread":
-            workers.ring(None if new else pk)
+            workers.ring(_sending_crew, None if new else pk)
+        case "celery":
+            from accounts import tasks
+
+            workers.ring(tasks.PublishingCrew, None if new else pk)
         case "inline":
             _mail_now(pk)
         case _:
             pass  # another process sweeps
 
 
+def _sending_crew() -> workers.Crew:
+    return workers.SendingCrew(conf.MAIL_THREADS)
+
+
 def _mail_now(pk: uuid.UUID) -> None:
     connection = smtp.Connection()
     mailer.look()
-    mailer.send(pk, connection)
+    mailer.send_due(connection, only=pk)
     connection.close()

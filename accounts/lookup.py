@@ -62,7 +62,7 @@ def email_of(user: Any) -> str:
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:
-    if not users:
+    if not users or not typed:
         return Mailbox(reason="unknown")
     mailable = [user for user in users if not why_not_mailable(user)]
     if not mailable:

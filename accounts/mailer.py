@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 import uuid
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from accounts.smtp import Connection, classify
 logger = logging.getLogger(__name__)
 
 LOOK_BATCH = 100
+BATCH_SECONDS = 2.0
+"""Within this time of a claim its mail is begun or the claim given back; far below any lease."""
 MAX_BACKOFF = timedelta(hours=1)
 
 
@@ -50,35 +53,93 @@ def look() -> Found:
             PasswordResetEvent(record=row, kind=EventKind.LOOKED_UP, reason=mailboxes[row.email].reason or "found")
             for row in rows
         )
-    for row in rows:
-        signals.password_reset_requested.send_robust(sender=ForgetPassword, record=row)
+    for record in ForgetPassword.objects.select_related("user").filter(pk__in=[row.pk for row in rows]):
+        signals.announce(signals.password_reset_requested, sender=ForgetPassword, record=record)
     return Found(len(rows), [row.pk for row in rows if not mailboxes[row.email].reason])
 
 
-def due(limit: int) -> list[uuid.UUID]:
-    """The rows that owe a mail and that nobody is sending, the longest due first."""
-    return list(ForgetPassword.objects.due(timezone.now()).values_list("pk", flat=True)[:limit])
+def send_due(connection: Connection, limit: int = 1, only: uuid.UUID | None = None) -> int:
+    """Claim up to `limit` due mails, render, send and mark them one by one; returns how many were claimed.
 
-
-def send(pk: uuid.UUID, connection: Connection) -> bool:
-    """Claim, render, send and mark one mail; True where the server took it.
-
-    False where there was nothing to send, somebody else sends it, or it failed and has been put off.
+    A claim must not grow old before its mail's turn comes: what has not been begun within BATCH_SECONDS is given back,
+    and so is all that is left if an exception, such as the interpreter's own at its end, breaks the batch off.
     """
-    if not ForgetPassword.objects.claim(pk, timezone.now()):
-        return False
-    record = ForgetPassword.objects.select_related("user").get(pk=pk)
-    mailbox = _mailbox_of(record)
-    if mailbox.reason:
-        _drop(record, mailbox.reason)
-        return False
+    claimed_at = timezone.now()
+    rows = ForgetPassword.objects.all() if only is None else ForgetPassword.objects.filter(pk=only)
+    pks = rows.claim(claimed_at, limit)
+    if not pks:
+        return 0
+    begun = time.monotonic()
+    batch = _Batch(pks, claimed_at)
     try:
-        connection.send(_compose(record, mailbox))
-    except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
-        _put_off(record, error)
-        return False
-    _mark_sent(record)
-    return True
+        while batch.waiting and time.monotonic() - begun < BATCH_SECONDS:
+            batch.send_next(connection)
+    finally:
+        batch.close()
+    return len(pks)
+
+
+class _Batch:
+    """Rows that are claimed together, with all that their mails need fetched together."""
+
+    def __init__(self, pks: list[uuid.UUID], claimed_at: datetime) -> None:
+        found = ForgetPassword.objects.select_related("user").filter(pk__in=pks, mail_claimed_at=claimed_at)
+        self.waiting = sorted(found, key=lambda record: pks.index(record.pk))
+        digests = {record.email_digest for record in self.waiting}
+        budgets = GuessBudget.objects.filter(email_digest__in=digests)
+        self._budgets = {budget.email_digest: budget for budget in budgets}
+        self._claimed_at = claimed_at
+        self._events: list[PasswordResetEvent] = []
+
+    def send_next(self, connection: Connection) -> None:
+        """Render, send and mark the mail that has been due the longest."""
+        record = self.waiting[0]
+        mailbox = _mailbox_of(record)
+        if mailbox.reason:
+            self._settle(record, EventKind.NOT_MAILED, mailbox.reason)
+        else:
+            try:
+                connection.send(_compose(record, mailbox, self._budgets.get(record.email_digest)))
+            except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
+                self._put_off(record, error)
+            else:
+                self._settle(record, EventKind.MAILED, record.mail_due)
+                signals.announce(
+                    signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
+                )
+        del self.waiting[0]
+
+    def close(self) -> None:
+        """Write the timelines, and give back what has not been begun."""
+        PasswordResetEvent.objects.bulk_create(self._events)
+        if self.waiting:
+            ForgetPassword.objects.release([record.pk for record in self.waiting], self._claimed_at)
+
+    def _settle(self, record: ForgetPassword, kind: EventKind, reason: str) -> None:
+        # At once and for each: this mark is all that stands between a crash and a second copy of the mail.
+        if ForgetPassword.objects.settle(record.pk, record.mail_due, self._claimed_at, timezone.now()):
+            self._note(record, kind, reason)
+
+    def _put_off(self, record: ForgetPassword, error: Exception) -> None:
+        """Release the claim; the mail is due again later, or dead where another try cannot help."""
+        failure, now = classify(error), timezone.now()
+        dead = failure.permanent or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
+        retry_at = None if dead else now + _backoff(record.mail_attempts)
+        logger.warning(
+            "mail of reset %s not accepted: %s (%s), try %d, %s",
+            record.pk,
+            failure.reason,
+            type(error).__name__,
+            record.mail_attempts,
+            "given up" if dead else "will be tried again",
+        )
+        if ForgetPassword.objects.postpone(
+            record.pk, record.mail_due, self._claimed_at, retry_at=retry_at, error=failure.reason, now=now
+        ):
+            self._note(record, EventKind.MAIL_DEAD if dead else EventKind.MAIL_FAILED, failure.reason)
+
+    def _note(self, record: ForgetPassword, kind: EventKind, reason: str) -> None:
+        self._events.append(PasswordResetEvent(record=record, kind=kind, reason=reason, created_at=timezone.now()))
 
 
 def _stamp(row: ForgetPassword, mailbox: Mailbox, now: datetime) -> None:
@@ -97,57 +158,17 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
     return Mailbox(email_of(record.user), (record.user,), why_not_mailable(record.user))
 
 
-def _compose(record: ForgetPassword, mailbox: Mailbox) -> EmailMessage:
+def _compose(record: ForgetPassword, mailbox: Mailbox, budget: GuessBudget | None) -> EmailMessage:
     if record.mail_due == Mail.CHANGED:
         return mails.changed_mail(record, mailbox.address)
-    budget = GuessBudget.objects.filter(email_digest=record.email_digest).first()
-    may_guess = record.attempts_left(budget, timezone.now()) > 0
-    return mails.reset_mail(
-        record, mailbox.address, mailbox.users, with_code=record.mail_due == Mail.CODE and may_guess
+    # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
+    with_code = (
+        record.mail_due == Mail.CODE and record.user is not None and record.attempts_left(budget, timezone.now()) > 0
     )
-
-
-def _mark_sent(record: ForgetPassword) -> None:
-    mail, claimed_at = record.mail_due, _claimed_at(record)
-    with transaction.atomic():
-        if ForgetPassword.objects.settle(record.pk, mail, claimed_at, timezone.now()):
-            PasswordResetEvent.write(record.pk, EventKind.MAILED, mail)
-    signals.password_reset_sent.send_robust(sender=ForgetPassword, record=record, mail=mail)
-
-
-def _drop(record: ForgetPassword, reason: str) -> None:
-    with transaction.atomic():
-        if ForgetPassword.objects.settle(record.pk, record.mail_due, _claimed_at(record), timezone.now()):
-            PasswordResetEvent.write(record.pk, EventKind.NOT_MAILED, reason)
-
-
-def _put_off(record: ForgetPassword, error: Exception) -> None:
-    """Release the claim; the mail is due again later, or dead where another try cannot help."""
-    failure, now = classify(error), timezone.now()
-    dead = failure.permanent or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
-    retry_at = None if dead else now + _backoff(record.mail_attempts)
-    logger.warning(
-        "mail of reset %s not accepted: %s (%s), try %d, %s",
-        record.pk,
-        failure.reason,
-        type(error).__name__,
-        record.mail_attempts,
-        "given up" if dead else "will be tried again",
-    )
-    with transaction.atomic():
-        if ForgetPassword.objects.postpone(
-            record.pk, record.mail_due, _claimed_at(record), retry_at=retry_at, error=failure.reason, now=now
-        ):
-            PasswordResetEvent.write(record.pk, EventKind.MAIL_DEAD if dead else EventKind.MAIL_FAILED, failure.reason)
+    return mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
 
 
 def _backoff(attempts: int) -> timedelta:
     """Doubles with every try, up to an hour; a random half keeps a crowd of mails from returning as a crowd."""
     longest = min(timedelta(seconds=conf.MAIL_RETRY_SECONDS * 2 ** min(attempts - 1, 20)), MAX_BACKOFF)
     return random.uniform(0.5, 1.0) * longest  # noqa: S311 (spreads load, guards nothing)
-
-
-def _claimed_at(record: ForgetPassword) -> datetime:
-    if record.mail_claimed_at is None:  # pragma: no cover (a claim was just made)
-        raise RuntimeError("the record is not claimed")
-    return record.mail_claimed_at

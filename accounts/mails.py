@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from email.utils import parseaddr
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,8 +62,7 @@ def reset_mail(
 
 def changed_mail(record: ForgetPassword, address: str) -> EmailMultiAlternatives:
     """The news that the password is another one now. No code and no link to set a password is in it."""
-    changed_at: datetime = record.updated_at
-    return _message("changed", _("Your password was changed"), address, record, {"changed_at": changed_at})
+    return _message("changed", _("Your password was changed"), address, record, {"changed_at": record.completed_at})
 
 
 def describe_client(user_agent: str) -> str:

@@ -68,6 +68,7 @@ class ForgetPassword(models.Model):
     code_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the code's own life.")
     link_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the link's own life.")
     verified_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
     killed_at = models.DateTimeField(null=True, blank=True, help_text="When another reset of the account completed.")
 
     mail_due = models.CharField(max_length=7, choices=Mail, default=Mail.CODE, blank=True)
@@ -94,8 +95,8 @@ class ForgetPassword(models.Model):
             models.CheckConstraint(condition=Q(attempts__lte=MAX_ATTEMPTS), name="reset_attempts_bounded"),
             models.CheckConstraint(condition=Q(resends__lte=MAX_RESENDS), name="reset_resends_bounded"),
             models.CheckConstraint(
-                condition=Q(state=State.COMPLETED, is_user_password_updated=True)
-                | (~Q(state=State.COMPLETED) & Q(is_user_password_updated=False)),
+                condition=Q(state=State.COMPLETED, is_user_password_updated=True, completed_at__isnull=False)
+                | (~Q(state=State.COMPLETED) & Q(is_user_password_updated=False, completed_at=None)),
                 name="reset_completed_is_updated",
             ),
             models.CheckConstraint(

@@ -7,10 +7,11 @@ Nothing here is read, changed in Python and saved back: of fifty parallel calls 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 
 from accounts.choices import OPEN_STATES, Mail, State
@@ -84,6 +85,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         return self._one(pk, allowed, killed_at=None).update(
             state=State.COMPLETED,
             is_user_password_updated=True,
+            completed_at=now,
             user_id=user_id,
             mail_due=Mail.CHANGED,
             mail_next_at=now,
@@ -117,20 +119,37 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         """Rows that owe a mail now and that nobody is sending, the longest due first."""
         return self.filter(_claimable(now)).order_by("mail_next_at")
 
-    def claim(self, pk: uuid.UUID, now: datetime) -> bool:
-        """Take a due mail for the length of a lease; the claim is what starts the life of its code and its link.
+    def claim(self, now: datetime, limit: int) -> list[uuid.UUID]:
+        """Take some due mails for the length of a lease; the claim is what starts the life of code and link.
 
-        A code under half its life old is mailed again as it is; otherwise the generation moves on and the clock starts.
+        Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
+        for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
+        started anew since; otherwise the generation moves on.
         """
         mails_code = Q(mail_due=Mail.CODE)
-        new_code = mails_code & (Q(code_issued_at=None) | Q(code_issued_at__lte=now - conf.code_reuse))
+        new_code = mails_code & (
+            Q(code_issued_at=None) | Q(code_issued_at__lte=now - conf.code_reuse) | Q(code_issued_at__lt=F("sent_at"))
+        )
         mails_link = Q(mail_due__in=(Mail.CODE, Mail.LINK))
-        return self._one(pk, _claimable(now)).update(
-            mail_claimed_at=now,
-            mail_attempts=F("mail_attempts") + 1,
-            generation=self._if(new_code, "generation", F("generation") + 1),
-            code_issued_at=self._if(new_code, "code_issued_at", now),
-            link_issued_at=self._if(mails_link, "link_issued_at", now),
+        with transaction.atomic(using=self.db):
+            pks = list(
+                self.due(now).select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)[:limit]
+            )
+            if pks:
+                self.model.objects.filter(pk__in=pks).update(
+                    mail_claimed_at=now,
+                    updated_at=now,
+                    mail_attempts=F("mail_attempts") + 1,
+                    generation=self._if(new_code, "generation", F("generation") + 1),
+                    code_issued_at=self._if(new_code, "code_issued_at", now),
+                    link_issued_at=self._if(mails_link, "link_issued_at", now),
+                )
+        return pks
+
+    def release(self, pks: Iterable[uuid.UUID], claimed_at: datetime) -> int:
+        """Give claims back that were never used; the try does not count. Fenced."""
+        return self.filter(pk__in=list(pks), mail_claimed_at=claimed_at).update(
+            mail_claimed_at=None, mail_attempts=F("mail_attempts") - 1
         )
 
     def settle(self, pk: uuid.UUID, mail: str, claimed_at: datetime, now: datetime) -> bool:
@@ -184,8 +203,12 @@ class GuessBudgetQuerySet(models.QuerySet["GuessBudget"]):
         return self._spend(email_digest, today)
 
     def restore(self, email_digest: str) -> None:
-        """Start anew: the owner has proven to be the owner."""
-        self.filter(email_digest=email_digest).update(used_today=0, in_a_row=0)
+        """End the row of failures: the owner has proven to be the owner.
+
+        The day's count stays. Were it restored, whoever holds a handle of the address would see LOCKED turn into SENT,
+        and so learn that there is an account (docs/decisions).
+        """
+        self.filter(email_digest=email_digest).update(in_a_row=0)
 
     def _spend(self, email_digest: str, today: date) -> bool:
         affordable = self.filter(~Q(day=today) | Q(used_today__lt=GUESSES_PER_DAY), in_a_row__lt=GUESSES_IN_A_ROW)

@@ -1,8 +1,8 @@
 """The use cases: request, resend, verify, reset, cancel, report, and the questions a form may ask on the way.
 
 Each function is one row of the verb and state table in docs/states.md. Whoever calls them is trusted with nothing: a
-handle or a token is checked before anything else is done with the record it names. No function here looks an account
-up by a typed address; known and unknown addresses run the same statements.
+handle or a token is checked before anything else is done with the record it names. Known and unknown addresses run the
+same statements throughout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import codes, limits, passwords, signals
 from accounts.addresses import clean_address, fold
-from accounts.choices import EventKind, Mail, State, Status
+from accounts.choices import OPEN_STATES, EventKind, Mail, State, Status
 from accounts.conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from accounts.exceptions import InvalidCode, InvalidInput, InvalidResetToken, RateLimited, UnknownRequest
 from accounts.lookup import find_mailbox, why_not_mailable
@@ -32,6 +32,7 @@ from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, acc
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
 """22 characters of base64 hold 128 random bits, and a key that can be guessed would hand out somebody's handle."""
 LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
+_NOBODY = codes.Account(key="", password="")
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
 
 
@@ -72,7 +73,11 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
         client_ip=client.ip,
         user_agent=_printable(client.user_agent)[:200],
     )
-    return _insert_once(record) if idempotency_key else _insert(record)
+    if idempotency_key:
+        return _insert_once(record)
+    limits.check_address_may_request(record.email_digest)
+    record.save(force_insert=True)
+    return record
 
 
 def status(handle: str) -> ForgetPassword | None:
@@ -86,12 +91,12 @@ def resend(handle: str, client: Client) -> ForgetPassword:
     record = _require(handle)
     limits.check_client_may_request(client.ip)
     shown = shown_status(record, now)
-    if shown in (Status.COMPLETED, Status.CANCELLED) or (shown == Status.EXPIRED and not record.is_open(now)):
+    if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
         raise _unknown()
     if now < record.resend_available_at:
         raise _too_soon(record, now)
-    if shown == Status.QUEUED:
-        return record
+    if record.state == State.QUEUED:
+        return record  # its first mail is still due
     if record.resends >= MAX_RESENDS:
         closes = (record.looked_at or now) + OPEN_LIFETIME
         message = _("This reset has been mailed as often as it can be. Please start a new one.")
@@ -118,14 +123,15 @@ def verify(handle: str, code: str, client: Client) -> Verified:
     limits.check_client_may_verify(client.ip)
     shown = shown_status(record, now)
     if shown in (Status.COMPLETED, Status.CANCELLED) or (shown == Status.EXPIRED and not record.is_open(now)):
-        raise InvalidCode(0, _("This code can no longer be used. Please start a new reset."))
+        raise _over()
     if shown == Status.LOCKED:
         raise _locked()
     digits = _digits(code)
     if len(digits) != conf.PASSWORD_RESET_CODE_LENGTH:
         raise InvalidCode(attempts_left(record, now), _("That is not how a code looks."))
     if not ForgetPassword.objects.count_attempt(record.pk, now):
-        raise _locked()
+        record.refresh_from_db()
+        raise _locked() if record.state in OPEN_STATES else _over()
     if not GuessBudget.objects.spend(record.email_digest, utc_day(now)):
         raise _locked()
     if not (_is_right(record, digits, now) and ForgetPassword.objects.verify(record.pk, record.generation, now)):
@@ -135,7 +141,7 @@ def verify(handle: str, code: str, client: Client) -> Verified:
     token = codes.code_token(record.pk, record.seed, account_of(record.user), record.generation + 1)
     PasswordResetEvent.write(record.pk, EventKind.VERIFIED)
     record.refresh_from_db()
-    signals.password_reset_verified.send_robust(sender=ForgetPassword, record=record)
+    signals.announce(signals.password_reset_verified, sender=ForgetPassword, record=record)
     return Verified(token, now + TOKEN_LIFETIME, record)
 
 
@@ -168,7 +174,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     user.password = hashed
     password_changed(password, user)
     record.refresh_from_db()
-    signals.password_reset_completed.send_robust(sender=ForgetPassword, record=record, user=user)
+    signals.announce(signals.password_reset_completed, sender=ForgetPassword, record=record, user=user)
     return record
 
 
@@ -230,13 +236,7 @@ class _GoodToken:
         """The token's conditions as the database must still find them at the moment of completion."""
         if self.token.kind is codes.TokenKind.LINK:
             return ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=now - conf.link_lifetime)
-        return Q(state=State.VERIFIED, generation=self.record.generation, verified_at=self.record.verified_at)
-
-
-def _insert(record: ForgetPassword) -> ForgetPassword:
-    limits.check_address_may_request(record.email_digest)
-    record.save(force_insert=True)
-    return record
+        return Q(state=State.VERIFIED, generation=self.record.generation, verified_at__gt=now - TOKEN_LIFETIME)
 
 
 def _insert_once(record: ForgetPassword) -> ForgetPassword:
@@ -247,9 +247,12 @@ def _insert_once(record: ForgetPassword) -> ForgetPassword:
     same.filter(created_at__lte=record.created_at - IDEMPOTENCY_LIFETIME).update(idempotency_digest=None)
     try:
         with transaction.atomic():
-            return _insert(record)
+            record.save(force_insert=True)
+            # Not before: of one intention sent twice at once, the second must find the first, not its cooldown.
+            limits.check_address_may_request(record.email_digest)
     except IntegrityError:
-        return same.get()  # the same intention, sent twice at once: the other one won
+        return same.get()
+    return record
 
 
 def _find(handle: str) -> ForgetPassword | None:
@@ -271,7 +274,7 @@ def _require(handle: str) -> ForgetPassword:
 def _is_right(record: ForgetPassword, digits: str, now: datetime) -> bool:
     """Compare the code, for a row without an account against one that nobody can know, at the same cost."""
     user = record.user
-    account = account_of(user) if user else codes.Account(key="", password="")
+    account = account_of(user) if user else _NOBODY
     equal = codes.code_matches(digits, record.pk, record.seed, account, record.generation)
     usable = user is not None and not why_not_mailable(user)
     return equal and usable and record.killed_at is None and record.code_lives(now)
@@ -285,15 +288,7 @@ def _believe(text: str, now: datetime) -> _GoodToken:
     record = ForgetPassword.objects.select_related("user").filter(pk=token.record_id, killed_at=None).first()
     if record is None:
         raise _bad_token()
-    user = next(
-        (
-            user
-            for user in _possible_users(record)
-            if not why_not_mailable(user)
-            and codes.token_matches(token, record.seed, account_of(user), record.generation)
-        ),
-        None,
-    )
+    user = _user_of(token, record)
     if token.kind is codes.TokenKind.CODE:
         expires_at = record.token_expires_at if record.state == State.VERIFIED else None
     else:
@@ -304,11 +299,17 @@ def _believe(text: str, now: datetime) -> _GoodToken:
     return _GoodToken(token, record, user, expires_at)
 
 
-def _possible_users(record: ForgetPassword) -> tuple[Any, ...]:
-    """The account of a record; where several share its address, all of them: the token's MAC tells which it is for."""
-    if record.user is not None:
-        return (record.user,)
-    return find_mailbox(record.email).users if record.email else ()
+def _user_of(token: codes.Token, record: ForgetPassword) -> Any:
+    """The account that a token is for, or None; where several share the address, the token's MAC tells which it is.
+
+    Whoever holds a handle can make up a token for its record, so each record is asked the same: one look-up for a link,
+    and one MAC at the least, if need be against an account that nobody has.
+    """
+    sharing = find_mailbox(record.email).users if token.kind is codes.TokenKind.LINK else ()
+    users = (record.user,) if record.user is not None else sharing
+    accounts = [account_of(user) for user in users] or [_NOBODY]
+    matches = [codes.token_matches(token, record.seed, account, record.generation) for account in accounts]
+    return next((user for user, fits in zip(users, matches, strict=False) if fits and not why_not_mailable(user)), None)
 
 
 def _clean_password(typed: str) -> str:
@@ -334,6 +335,10 @@ def _unknown() -> UnknownRequest:
 
 def _bad_token() -> InvalidResetToken:
     return InvalidResetToken(_("This link or token can no longer be used. Please start a new reset."))
+
+
+def _over() -> InvalidCode:
+    return InvalidCode(0, _("This code can no longer be used. Please start a new reset."))
 
 
 def _locked() -> InvalidCode:

@@ -1,4 +1,4 @@
-"""The threads that mail: one that looks and sweeps, one that probes the mail server, and a few that send."""
+"""The threads of a mailing process: one that looks and sweeps, one that probes the mail server, and a few that send."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from django.db import close_old_connections, connections
@@ -19,128 +19,171 @@ from accounts.conf import conf
 
 logger = logging.getLogger(__name__)
 
-QUEUE_SIZE = 1000
-"""Wake-ups held in memory. What does not fit is dropped, the wake-up and never the mail: a sweep finds it."""
 DRAIN_SECONDS = 10.0
-"""How long a stopping process goes on sending what it has queued."""
+"""How long a stopping process goes on sending what is due."""
 PROBE_SECONDS = 15.0
 IDLE_SECONDS = 30.0
-"""A sender that has had nothing to do for this long gives its connections back."""
+"""A thread that has had nothing to do for this long gives its connections back."""
+MAX_BATCH = 20
+BATCH_WORTH = 0.25
+"""A sender claims as many mails at once as it sends in this many seconds: one from a slow server, many from a fast."""
 
 
 class Crew:
-    """One set of running threads with the queue between them."""
+    """The threads that look and probe; what is owed after a look goes to the hands, which are the subclass's."""
 
-    def __init__(self) -> None:
-        self._queue: queue.Queue[uuid.UUID | None] = queue.Queue(QUEUE_SIZE)
+    def __init__(self, hands: int) -> None:
+        self.stopping = threading.Event()
         self._bell = threading.Event()
-        self._stopping = threading.Event()
         self._probe_wanted = threading.Event()
         self._server_is_up = True
-        self._backlog = False
-        self._senders = conf.MAIL_THREADS
-        jobs: list[tuple[str, Callable[[], None]]] = [
-            ("mail-look", self._look_and_sweep),
-            ("mail-probe", self._probe),
-            *((f"mail-send-{number}", self._send) for number in range(1, self._senders + 1)),
-        ]
+        self._deadline = float("inf")
+        jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
+        jobs += [(f"mail-hand-{number}", self._work) for number in range(1, hands + 1)]
         # Daemons: a mail server that does not answer must not keep a stopping process alive.
         self._threads = [threading.Thread(target=job, name=name, daemon=True) for name, job in jobs]
+
+    def start(self) -> None:
+        """Start the threads, which sweep at once: what an earlier process left is due now."""
         for thread in self._threads:
             thread.start()
 
     def ring(self, pk: uuid.UUID | None) -> None:
-        """Look now and, with a pk, send that row now; without waiting for either."""
+        """Look now and, with a pk, see to that row now; without waiting for either."""
         if pk is not None:
-            self._offer(pk)
+            self.owe([pk])
         self._bell.set()
 
     def stop(self, timeout: float) -> None:
-        """Send what is queued within `timeout` seconds and end the threads; the rest waits for the next sweep."""
-        deadline = time.monotonic() + timeout
-        self._stopping.set()
+        """Look once more, send what is due within `timeout` seconds, end the threads; a later process does the rest."""
+        self._deadline = time.monotonic() + timeout
+        self.stopping.set()
         self._bell.set()
         self._probe_wanted.set()
-        for _ in range(self._senders):
-            try:
-                self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Full:
-                break
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, self._deadline - time.monotonic()))
 
-    def _offer(self, pk: uuid.UUID) -> None:
-        try:
-            self._queue.put_nowait(pk)
-        except queue.Full:
-            logger.info("mail queue full; reset %s waits for a sweep", pk)
+    def owe(self, pks: Iterable[uuid.UUID]) -> None:
+        """Tell the hands that these rows owe a mail. Never waits."""
+        raise NotImplementedError
+
+    def sweep(self) -> None:
+        """See to what is due although nobody rang for it."""
+        raise NotImplementedError
+
+    def dismiss(self) -> None:
+        """Tell the hands to finish what is there and go."""
+        raise NotImplementedError
+
+    def _work(self) -> None:
+        """What each hand does until it is dismissed."""
+        raise NotImplementedError
 
     def _look_and_sweep(self) -> None:
         """Wake by bell or clock. Never speaks SMTP, so that no mail server can hold up what holders are shown."""
         swept_at = float("-inf")
-        while not self._stopping.is_set():
-            with _surviving("look"):
+        last_round = False
+        while not last_round:
+            last_round = self.stopping.is_set()
+            with surviving("look"):
                 while self._server_is_up and (found := mailer.look()).looked:
                     self._probe_wanted.set()
-                    for pk in found.owed:
-                        self._offer(pk)
-                # What is queued is due as well until somebody claims it, so a sweep waits for an empty queue.
-                sweep_is_due = time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS
-                if self._queue.empty() and (self._backlog or sweep_is_due):
+                    self.owe(found.owed)
+                if time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    found_due = mailer.due(QUEUE_SIZE)
-                    self._backlog = len(found_due) == QUEUE_SIZE
-                    for pk in found_due:
-                        self._offer(pk)
+                    self.sweep()
             close_old_connections()
-            self._bell.wait(conf.MAIL_SWEEP_SECONDS)
-            self._bell.clear()
+            if not last_round:
+                self._bell.wait(conf.MAIL_SWEEP_SECONDS)
+                self._bell.clear()
+        self.dismiss()
         connections.close_all()
 
     def _probe(self) -> None:
         """Ask now and then whether the server is up: when rows have been looked at, and until a dead one is back."""
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             if self._server_is_up:
                 self._probe_wanted.wait()
                 self._probe_wanted.clear()
-            with _surviving("probe"):
+            with surviving("probe"):
                 was_up, self._server_is_up = self._server_is_up, smtp.server_answers()
                 if was_up != self._server_is_up:
                     logger.warning("the mail server is %s", "up again" if self._server_is_up else "down")
                     self._bell.set()
-            self._stopping.wait(PROBE_SECONDS)
+            self.stopping.wait(PROBE_SECONDS)
 
-    def _send(self) -> None:
+
+class SendingCrew(Crew):
+    """Sends by threads of its own. They need no list: what is due stands in the table, and they take from there."""
+
+    def __init__(self, hands: int) -> None:
+        super().__init__(hands)
+        self._hands = hands
+        # As many wake-ups as there are hands; one that does not fit finds everybody awake, and is dropped.
+        self._wake_ups: queue.Queue[bool] = queue.Queue(hands)
+
+    def owe(self, pks: Iterable[uuid.UUID]) -> None:
+        for _ in pks:
+            if not self._wake(True):
+                break
+
+    def sweep(self) -> None:
+        self._wake(True)
+
+    def dismiss(self) -> None:
+        for _ in range(self._hands):
+            self._wake_ups.put(False)
+
+    def _wake(self, go_on: bool) -> bool:
+        try:
+            self._wake_ups.put_nowait(go_on)
+        except queue.Full:
+            return False
+        return True
+
+    def _work(self) -> None:
         connection = smtp.Connection()
-        while True:
+        go_on = True
+        while go_on:
             try:
-                pk = self._queue.get(timeout=IDLE_SECONDS)
+                go_on = self._wake_ups.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 connection.close()
                 connections.close_all()
                 continue
-            if pk is None:
-                break
-            with _surviving("send"):
-                mailer.send(pk, connection)
+            with surviving("send"):
+                self._send_all(connection)
             close_old_connections()
-            if self._backlog and self._queue.empty():
-                self._bell.set()
         connection.close()
         connections.close_all()
+
+    def _send_all(self, connection: smtp.Connection) -> None:
+        """Send until nothing is due. A full batch hints at a backlog, and calls one more hand to it."""
+        batch = 1
+        while time.monotonic() < self._deadline:
+            begun = time.monotonic()
+            claimed = mailer.send_due(connection, batch)
+            if claimed < batch:
+                break
+            if not self.stopping.is_set():
+                self._wake(True)
+            batch = max(1, min(MAX_BATCH, 2 * batch, int(BATCH_WORTH * claimed / (time.monotonic() - begun + 1e-6))))
 
 
 _lock = threading.Lock()
 _crew: Crew | None = None
 
 
-def ring(pk: uuid.UUID | None = None) -> None:
+def ring(make_crew: Callable[[], Crew], pk: uuid.UUID | None = None) -> None:
     """Wake this process's crew, which starts with its first ring: threads do not survive the fork of a server."""
     global _crew
     crew = _crew
     if crew is None:
         with _lock:
-            crew = _crew = _crew or Crew()
+            if _crew is None:
+                _crew = make_crew()
+                _crew.start()
+            crew = _crew
     crew.ring(pk)
 
 
@@ -159,7 +202,7 @@ def _forget_after_fork() -> None:
 
 
 @contextmanager
-def _surviving(doing: str) -> Iterator[None]:
+def surviving(doing: str) -> Iterator[None]:
     """Let a loop outlive one bad round; what went wrong is logged by kind and place, never by its text."""
     try:
         yield

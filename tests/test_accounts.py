@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.dispatch import Signal
 from django.test import Client
 
+from accounts import signals, smtp
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
 
 
@@ -105,3 +108,49 @@ def test_an_account_deleted_after_the_mail_cannot_be_recovered(api: API, post: P
     assert api.verify(handle, letter.code)["__typename"] == "InvalidCodeError"
     assert api.reset(letter.token)["__typename"] == "InvalidResetTokenError"
     assert api.status(handle)["status"] == "SENT"  # type: ignore[index]
+
+
+def test_an_account_reopened_after_the_look_is_let_in_by_its_link(
+    api: API, post: PostOffice, make_user: Callable[..., Any], later: Callable[..., None]
+) -> None:
+    """A code could never be right: the record knows no account. So none is mailed."""
+    user = make_user(is_active=False)
+    handle = api.request()["requestId"]
+    post.deliver()
+    type(user).objects.update(is_active=True)
+    later(seconds=61)
+    api.mutate("resendPasswordResetCode", requestId=handle)
+    letter = post.deliver_one()
+    assert letter.code == ""
+    assert api.reset(letter.token)["__typename"] == "ResetPasswordSuccess"
+
+
+def test_the_news_of_a_change_tells_its_time_even_when_it_comes_late(
+    api: API, post: PostOffice, user: Any, later: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.request()
+    api.reset(post.deliver_one().token)
+    with monkeypatch.context() as broken:
+        broken.setattr(smtp.Connection, "send", _fail)
+        assert post.deliver() == []
+    later(minutes=3)
+    assert "at 2026-03-01 12:00 UTC" in post.deliver_one().text
+
+
+@pytest.mark.parametrize("signal", [signals.password_reset_completed, signals.password_reset_verified])
+def test_a_failing_receiver_without_a_name_takes_nothing_back(
+    api: API, post: PostOffice, user: Any, signal: Signal
+) -> None:
+    """Django logs a failed robust receiver by its name, and stumbles over a partial, which has none."""
+    nameless = partial(_fail)
+    signal.connect(nameless)
+    try:
+        handle = api.request()["requestId"]
+        token = api.verify(handle, post.deliver_one().code)["resetToken"]
+        assert api.reset(token)["__typename"] == "ResetPasswordSuccess"
+    finally:
+        signal.disconnect(nameless)
+
+
+def _fail(*args: Any, **kwargs: Any) -> None:
+    raise ConnectionRefusedError

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from accounts import codes, mailer
 from accounts.choices import Mail, State
 from accounts.models import ForgetPassword, GuessBudget
 from tests.conftest import API, Letter, PostOffice, record_of
@@ -183,6 +186,27 @@ def test_resend_owes_nothing_to_a_decoy(bring: Any, api: API, later: Callable[..
     assert reset.record.mail_due == Mail.NONE
 
 
+@pytest.mark.parametrize("email", [KNOWN, DECOY])
+def test_resend_of_a_locked_reset_that_nobody_has_looked_at_leaves_it_as_it_is(
+    bring: Any, api: API, later: Callable[..., None], email: str
+) -> None:
+    reset = bring("QUEUED", email)
+    for _ in range(5):
+        api.verify(reset.id, reset.wrong_code)
+    later(minutes=1)
+    assert resend(api, reset.id)["reset"]["status"] == "LOCKED"
+    assert (reset.record.resends, reset.record.mail_due) == (0, Mail.CODE)
+
+
+@pytest.mark.parametrize("email", [KNOWN, DECOY])
+def test_resend_of_a_locked_reset_ends_with_its_hour(
+    bring: Any, api: API, later: Callable[..., None], email: str
+) -> None:
+    reset = bring("LOCKED", email)
+    later(minutes=60)
+    assert resend(api, reset.id)["__typename"] == "UnknownRequestError"
+
+
 def test_resend_while_queued_owes_no_second_mail(
     bring: Any, api: API, post: PostOffice, later: Callable[..., None]
 ) -> None:
@@ -260,6 +284,21 @@ def test_resend_mails_a_new_code_once_half_its_life_is_over(
     assert shown["expiresAt"] > shown["resendAvailableAt"]
 
 
+def test_the_shown_clock_never_outlives_a_code_that_was_claimed_late(
+    bring: Any, api: API, post: PostOffice, later: Callable[..., None]
+) -> None:
+    reset = bring("QUEUED")
+    mailer.look()
+    later(minutes=2)
+    post.deliver()
+    later(minutes=3, seconds=30)
+    resend(api, reset.id)
+    fresh = post.deliver_one()
+    later(minutes=9, seconds=59)
+    assert api.status(reset.id)["status"] == "SENT"  # type: ignore[index]
+    assert api.verify(reset.id, fresh.code)["__typename"] == "VerifyPasswordResetCodeSuccess"
+
+
 def test_the_shown_clock_never_outlives_a_code_that_was_mailed_again(
     bring: Any, api: API, post: PostOffice, later: Callable[..., None]
 ) -> None:
@@ -314,8 +353,6 @@ def test_verify_a_code_that_was_mailed_late_although_expired_is_shown(
     bring: Any, api: API, post: PostOffice, later: Callable[..., None]
 ) -> None:
     """Grey-listing: the shown clock started with Look, the code's own with the claim that mailed it."""
-    from accounts import mailer
-
     reset = bring("QUEUED")
     mailer.look()
     later(minutes=11)
@@ -522,6 +559,27 @@ def test_a_token_never_issued_is_invalid(api: API, verb: str, name: str, more: d
     assert api.mutate(verb, **{name: token}, **more)["__typename"] == "InvalidResetTokenError"
 
 
+@pytest.mark.parametrize("verb", ["checkResetToken", "resetPassword", "checkPassword"])
+def test_a_link_made_up_for_ones_own_handle_costs_the_same_whoever_has_the_address(
+    api: API, post: PostOffice, make_user: Callable[..., Any], settings: Any, verb: str
+) -> None:
+    """The row id stands in the handle, so anybody can send a well-formed link token for a row of their own."""
+    make_user("one@example.com")
+    make_user("inactive@example.com", is_active=False)
+    make_user("shared@example.com", username="first")
+    make_user("SHARED@example.com", username="second")
+    statements = []
+    for name in ("one", "nobody", "inactive", "shared"):
+        record = record_of(api.request(f"{name}@example.com")["requestId"])
+        post.deliver()
+        forged = codes.link_token(record.pk, bytes(32), codes.Account("1", "made up"))
+        more = {} if verb == "checkResetToken" else {"newPassword": "thistle walnut comet raft 7"}
+        with CaptureQueriesContext(connection) as asked:
+            assert api.mutate(verb, resetToken=forged, **more)["__typename"] == "InvalidResetTokenError"
+        statements.append(len(asked))
+    assert len(set(statements)) == 1
+
+
 # --- budgets ---------------------------------------------------------------------------------------------------------
 
 
@@ -564,11 +622,24 @@ def test_a_hundred_failures_in_a_row_end_the_guessing(bring: Any, api: API, late
     assert bring("SENT").code == ""
 
 
-def test_a_completed_reset_restores_the_budget(bring: Any, api: API, later: Callable[..., None]) -> None:
+def test_a_completed_reset_ends_the_row_of_failures_and_not_the_day(bring: Any, api: API) -> None:
     reset = bring("LOCKED")
     api.reset(reset.link)
     budget = GuessBudget.objects.get()
-    assert (budget.used_today, budget.in_a_row) == (0, 0)
+    assert (budget.used_today, budget.in_a_row) == (5, 0)
+
+
+def test_a_completed_reset_tells_no_holder_of_another_that_there_is_an_account(
+    bring: Any, api: API, later: Callable[..., None]
+) -> None:
+    """LOCKED may not turn into SENT when the owner gets in: that of an address without an account never does."""
+    for _ in range(2):
+        reset = bring("LOCKED")
+        later(seconds=61)
+    waiting = bring("SENT")
+    before = api.status(waiting.id)
+    api.reset(reset.link)
+    assert api.status(waiting.id) == before
 
 
 def test_a_new_request_does_not_restore_the_budget(bring: Any, api: API, later: Callable[..., None]) -> None:

@@ -1,0 +1,53 @@
+"""`manage.py run_mailer`: the mailer as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from accounts import workers
+from accounts.conf import conf
+from accounts.models import ForgetPassword
+from accounts.signals import password_reset_sent
+
+
+class Command(BaseCommand):
+    help = "Mail what is due until told to stop (SIGTERM, Ctrl+C). Run as many as you like; they share the work."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--threads", type=int, default=conf.MAIL_THREADS, help="mails sent at once")
+        parser.add_argument("--once", action="store_true", help="mail what is due now, and end")
+
+    def handle(self, *args: Any, threads: int, once: bool, **options: Any) -> None:
+        self.stopped = threading.Event()
+        self.sent = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        password_reset_sent.connect(self._count, dispatch_uid="accounts.run_mailer")
+        crew = workers.SendingCrew(threads)
+        crew.start()
+        while not (once or self.stopped.wait(1)):
+            self._progress()
+        crew.stop(timeout=float("inf") if once else workers.DRAIN_SECONDS)
+        self._progress()
+        if sys.stdout.isatty():
+            self.stdout.write("")
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopped.set()
+
+    def _count(self, **kwargs: Any) -> None:
+        self.sent += 1
+
+    def _progress(self) -> None:
+        """One line that is written over and over, where somebody watches; silence in a log."""
+        if sys.stdout.isatty():
+            waiting = ForgetPassword.objects.due(timezone.now()).count()
+            self.stdout.write(f"\r{self.sent} mailed, {waiting} due ", ending="")
+            self.stdout.flush()
