@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from accounts import mailer, smtp, workers
 from accounts.conf import conf
@@ -13,21 +14,27 @@ def hurry(pk: uuid.UUID, *, new: bool) -> None:
 
     A new row is looked up first, and sent when that has found somebody.
     """
-    match conf.MAIL_DISPATCH:
-        case "thread":
-            workers.ring(_sending_crew, None if new else pk)
-        case "celery":
-            from accounts import tasks
-
-            workers.ring(tasks.PublishingCrew, None if new else pk)
-        case "inline":
-            _mail_now(pk)
-        case _:
-            pass  # another process sweeps
+    if conf.MAIL_DISPATCH == "inline":
+        _mail_now(pk)
+    elif make_crew := _crew():
+        workers.ring(make_crew, None if new else pk)
 
 
-def _sending_crew() -> workers.Crew:
-    return workers.SendingCrew(conf.MAIL_THREADS)
+def start() -> None:
+    """Let a serving process see to what an earlier one has left, without waiting for a first request."""
+    if make_crew := _crew():
+        workers.ring(make_crew)
+
+
+def _crew() -> Callable[[], workers.Crew] | None:
+    """What mails in this process; None where that is another process's business."""
+    if conf.MAIL_DISPATCH == "thread":
+        return lambda: workers.SendingCrew(conf.MAIL_THREADS)
+    if conf.MAIL_DISPATCH == "celery":
+        from accounts import tasks  # only here is Celery needed
+
+        return tasks.PublishingCrew
+    return None
 
 
 def _mail_now(pk: uuid.UUID) -> None:

@@ -172,16 +172,17 @@ class SendingCrew(Crew):
 
 _lock = threading.Lock()
 _crew: Crew | None = None
+_make_crew: Callable[[], Crew] | None = None
 
 
 def ring(make_crew: Callable[[], Crew], pk: uuid.UUID | None = None) -> None:
-    """Wake this process's crew, which starts with its first ring: threads do not survive the fork of a server."""
-    global _crew
+    """Wake this process's crew, which starts with its first ring."""
+    global _crew, _make_crew
     crew = _crew
     if crew is None:
         with _lock:
             if _crew is None:
-                _crew = make_crew()
+                _crew, _make_crew = make_crew(), make_crew
                 _crew.start()
             crew = _crew
     crew.ring(pk)
@@ -189,16 +190,19 @@ def ring(make_crew: Callable[[], Crew], pk: uuid.UUID | None = None) -> None:
 
 def stop(timeout: float = DRAIN_SECONDS) -> None:
     """Drain and end this process's crew; a later ring starts another."""
-    global _crew
+    global _crew, _make_crew
     with _lock:
-        crew, _crew = _crew, None
+        crew, _crew, _make_crew = _crew, None, None
     if crew is not None:
         crew.stop(timeout)
 
 
-def _forget_after_fork() -> None:
+def _start_again_after_fork() -> None:
+    """Threads do not survive a fork; a server that forks its workers after loading the application wants them in each."""
     global _crew, _lock
     _crew, _lock = None, threading.Lock()
+    if _make_crew is not None:
+        ring(_make_crew)
 
 
 @contextmanager
@@ -215,5 +219,5 @@ def surviving(doing: str) -> Iterator[None]:
         connections.close_all()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(after_in_child=_start_again_after_fork)
 atexit.register(stop)

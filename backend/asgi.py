@@ -7,3 +7,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
 
 application = get_asgi_application()
+
+from accounts import dispatch  # noqa: E402 (needs the apps to be ready)
+
+dispatch.start()

@@ -188,6 +188,7 @@ MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or ""
 if MAIL_DISPATCH == "celery" and not CELERY_BROKER_URL:
     env.problem("CELERY_BROKER_URL", "Required with MAIL_DISPATCH=celery, such as amqp://user:password@host:5672//.")
+CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "account-recovery")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
