@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import ngettext
 
 from accounts import codes, signals
 from accounts.addresses import fold
@@ -36,7 +37,7 @@ class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(ForgetPassword)
 class ForgetPasswordAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Searchable by record id, by account, and by the address somebody typed, whoever's it is."""
+    """Searchable by record id, and by the address somebody typed, whoever's it is."""
 
     list_display = ("created_at", "email", "user", "state", "attempts", "resends", "mail_due", "mail_error", "sent_at")
     list_filter = ("state", "mail_due", "created_at")
@@ -65,4 +66,5 @@ class ForgetPasswordAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         revived = ForgetPassword.objects.filter(pk__in=pks).revive(timezone.now())
         for pk in pks:
             signals.mail_due.send(sender=ForgetPassword, pk=pk)
-        self.message_user(request, f"{revived} dead mails will be tried again.", messages.SUCCESS)
+        said = ngettext("%d dead mail will be tried again.", "%d dead mails will be tried again.", revived) % revived
+        self.message_user(request, said, messages.SUCCESS)

@@ -48,8 +48,10 @@ SECRET_CHECKING_FIELDS = frozenset(
 )
 """Mutations that say whether a secret was right; the HTTP view lets at most one of them into an operation."""
 
+_ARGUMENT = strawberry.argument(description="The one argument, so that a client has one variable to send.")
 
-@strawberry.type
+
+@strawberry.type(description="What can be asked without changing anything.")
 class Query:
     @strawberry.field(
         description="Where a reset stands. Null for a handle that was never issued. Same shape and timing whether or "
@@ -77,14 +79,14 @@ class Query:
         )
 
 
-@strawberry.type
+@strawberry.type(description="The steps of a reset. Each answers with a union: a success, or the failures to expect.")
 class Mutation:
     @strawberry.mutation(
         description="Start a reset: creates a ForgetPassword record whose post_save signal dispatches the mailer. "
         "Never says whether the account exists."
     )
     def request_password_reset(
-        self, info: strawberry.Info, input: RequestPasswordResetInput
+        self, info: strawberry.Info, input: Annotated[RequestPasswordResetInput, _ARGUMENT]
     ) -> RequestPasswordResetPayload:
         record = recovery.request(
             input.email,
@@ -96,7 +98,7 @@ class Mutation:
 
     @strawberry.mutation(description="Mail the same code and link again, after the cooldown.")
     def resend_password_reset_code(
-        self, info: strawberry.Info, input: ResendPasswordResetCodeInput
+        self, info: strawberry.Info, input: Annotated[ResendPasswordResetCodeInput, _ARGUMENT]
     ) -> ResendPasswordResetCodePayload:
         record = recovery.resend(input.request_id, _client(info))
         return ResendPasswordResetCodeSuccess(reset=_shown(record))
@@ -105,7 +107,7 @@ class Mutation:
         description="Trade the mailed code for a short-lived reset token. Counts an attempt before it compares."
     )
     def verify_password_reset_code(
-        self, info: strawberry.Info, input: VerifyPasswordResetCodeInput
+        self, info: strawberry.Info, input: Annotated[VerifyPasswordResetCodeInput, _ARGUMENT]
     ) -> VerifyPasswordResetCodePayload:
         verified = recovery.verify(input.request_id, input.code, _client(info))
         return VerifyPasswordResetCodeSuccess(
@@ -116,24 +118,32 @@ class Mutation:
         description="Set the new password with a reset token (from verifyPasswordResetCode, or out of the mailed "
         "link). Single use. Signs nobody in."
     )
-    def reset_password(self, info: strawberry.Info, input: ResetPasswordInput) -> ResetPasswordPayload:
+    def reset_password(
+        self, info: strawberry.Info, input: Annotated[ResetPasswordInput, _ARGUMENT]
+    ) -> ResetPasswordPayload:
         return ResetPasswordSuccess(reset=_shown(recovery.reset(input.reset_token, input.new_password, _client(info))))
 
     @strawberry.mutation(
         description="Is this token (from a code or a mailed link) still good? Spends nothing; lets a page say "
         '"expired" before anybody types a password.'
     )
-    def check_reset_token(self, info: strawberry.Info, input: CheckResetTokenInput) -> CheckResetTokenPayload:
+    def check_reset_token(
+        self, info: strawberry.Info, input: Annotated[CheckResetTokenInput, _ARGUMENT]
+    ) -> CheckResetTokenPayload:
         return CheckResetTokenSuccess(expires_at=recovery.check_token(input.reset_token, _client(info)))
 
     @strawberry.mutation(description="Try a password against the policy without spending anything.")
-    def check_password(self, info: strawberry.Info, input: CheckPasswordInput) -> CheckPasswordPayload:
+    def check_password(
+        self, info: strawberry.Info, input: Annotated[CheckPasswordInput, _ARGUMENT]
+    ) -> CheckPasswordPayload:
         return CheckPasswordSuccess(score=recovery.check_password(input.new_password, input.reset_token, _client(info)))
 
     @strawberry.mutation(
         description="Give a reset up: its code and code token die; the mailed link stays the mailbox owner's."
     )
-    def cancel_password_reset(self, input: CancelPasswordResetInput) -> CancelPasswordResetPayload:
+    def cancel_password_reset(
+        self, input: Annotated[CancelPasswordResetInput, _ARGUMENT]
+    ) -> CancelPasswordResetPayload:
         return CancelPasswordResetSuccess(reset=_shown(recovery.cancel(input.request_id)))
 
     @strawberry.mutation(
@@ -142,7 +152,7 @@ class Mutation:
         "link."
     )
     def report_password_reset(
-        self, info: strawberry.Info, input: ReportPasswordResetInput
+        self, info: strawberry.Info, input: Annotated[ReportPasswordResetInput, _ARGUMENT]
     ) -> ReportPasswordResetPayload:
         return ReportPasswordResetSuccess(cancelled=recovery.report(input.report_token, _client(info)))
 

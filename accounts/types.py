@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 from typing import Annotated, Any, cast
 
@@ -12,14 +13,18 @@ from strawberry import ID, auto
 from strawberry.types.field import StrawberryField
 
 from accounts import exceptions, models, recovery
-from accounts.choices import Status
 
-# Strawberry looks names up in the module when it builds the schema, so mypy is told of the enum under the same name.
-PasswordResetStatus = strawberry.enum(
-    Status,
-    name="PasswordResetStatus",
-    description="Where a reset stands. It moves alike for every address, whether there is an account or not.",
-)
+
+@strawberry.enum(description="Where a reset stands. It moves alike for every address, with an account or without.")
+class PasswordResetStatus(enum.Enum):
+    QUEUED = strawberry.enum_value("QUEUED", description="Accepted; the mailer has not looked at it yet.")
+    SENT = strawberry.enum_value("SENT", description="If there is an account, its mail is on the way.")
+    VERIFIED = strawberry.enum_value("VERIFIED", description="The code was right; its token waits for the password.")
+    COMPLETED = strawberry.enum_value("COMPLETED", description="The new password is set.")
+    EXPIRED = strawberry.enum_value("EXPIRED", description="The code's time is over; a resend may still help.")
+    LOCKED = strawberry.enum_value("LOCKED", description="Too many wrong codes; a mailed link goes on working.")
+    CANCELLED = strawberry.enum_value("CANCELLED", description="Given up; a mailed link goes on working.")
+
 
 Record = strawberry.Parent[models.ForgetPassword]
 
@@ -39,8 +44,8 @@ class PasswordReset:
         return ID(record.handle)
 
     @strawberry.field(description="Where the reset stands now.")
-    def status(self, record: Record) -> PasswordResetStatus:  # type: ignore[valid-type]
-        return record.status(_attempts_left(record), timezone.now())
+    def status(self, record: Record) -> PasswordResetStatus:
+        return PasswordResetStatus[record.status(_attempts_left(record), timezone.now())]
 
     @strawberry.field(
         description="Two words shown on the page and printed in the mail: they tell your mail from one that somebody "

@@ -198,7 +198,7 @@ def stop(timeout: float = DRAIN_SECONDS) -> None:
 
 
 def _start_again_after_fork() -> None:
-    """Threads do not survive a fork; a server that forks its workers after loading the application wants them in each."""
+    """Threads do not survive a fork; a server that forks workers after loading the application wants them in each."""
     global _crew, _lock
     _crew, _lock = None, threading.Lock()
     if _make_crew is not None:

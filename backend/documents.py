@@ -165,7 +165,6 @@ def _measure(
             total.aliases += node.alias is not None
             total.names[node.name.value] = total.names.get(node.name.value, 0) + 1
             total.add(_measure(node.selection_set, fragments, measured), below=True)
-            total.depth = max(total.depth, 1)
         elif isinstance(node, InlineFragmentNode):
             total.add(_measure(node.selection_set, fragments, measured), below=False)
     return total

@@ -7,11 +7,13 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 from __future__ import annotations
 
 from collections.abc import Callable
+from email.utils import parseaddr
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import dj_database_url
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 from environs import Env, EnvValidationError
 from environs import validate as checks
 from limits import parse as parse_rate
@@ -54,6 +56,26 @@ class Environment(Env):
         """A scheme and a host, such as https://accounts.example.com; returned without a slash at the end."""
         return self._parsed(variable, default, _origin)
 
+    def origins(self, variable: str) -> list[str]:
+        """Several origins, separated by commas."""
+        return [self._check(variable, word, _origin) for word in self.words(variable)]
+
+    def redis(self, variable: str) -> str:
+        """A Redis URL, or empty. It may hold a password, so a bad one is not repeated."""
+        text = self.str(variable, "") or ""
+        if text and urlsplit(text).scheme not in {"redis", "rediss", "redis+unix", "unix"}:
+            self.problem(variable, "Not a Redis URL, such as redis://host:6379/0.")
+        return text
+
+    def sender(self, variable: str, default: str) -> str:
+        """An address to send from, with a name if it likes: Support <support@example.com>."""
+        text = self.str(variable, default) or default
+        try:
+            validate_email(parseaddr(text)[1].replace("127.0.0.1", "localhost"))
+        except ValidationError:
+            self.problem(variable, "Not an address to send from, such as Support <support@example.com>.")
+        return text
+
     def web_url(self, variable: str, default: str = "") -> str:
         """An http(s) URL, with a path if it likes but without a fragment, for the fragment will carry a token."""
         return self._parsed(variable, default, _web_url)
@@ -83,16 +105,31 @@ class Environment(Env):
 
     def _parsed(self, variable: str, default: str, parse: Callable[[str], str]) -> str:
         text = (self.str(variable, default) or "").strip() or default
+        return self._check(variable, text, parse) if text else ""
+
+    def _check(self, variable: str, text: str, parse: Callable[[str], str]) -> str:
         try:
-            return parse(text) if text else ""
+            return parse(text)
         except ValueError as error:
             self.problem(variable, str(error))
-            return default
+            return ""
 
 
 def _web_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment or "#" in text:
+    odd = any(letter.isspace() or not letter.isprintable() or letter in "\"'<>\\" for letter in text)
+    try:
+        port_is_odd = parts.port == 0
+    except ValueError:
+        port_is_odd = True
+    if (
+        odd
+        or port_is_odd
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.username
+        or "#" in text
+    ):
         raise ValueError("Not a web address, such as https://app.example.com/reset (without a # part).")
     return text
 

@@ -75,7 +75,7 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
     """Strawberry's sync view, with the HTTP side done by the book; it takes no cookies and so needs no CSRF token."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        media_type = request.get_preferred_type([JSON, GRAPHQL_JSON])
+        media_type = _acceptable(request)
         try:
             if request.method not in {"GET", "POST"}:
                 raise RequestRefused(405, "GraphQL is served by GET and POST.", allow="GET, POST")
@@ -113,8 +113,6 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
         operation = prepared.operation(name)
         if operation is None:
             raise RequestRefused(400, "Say by operationName which of the document's operations to run.")
-        if operation.operation is OperationType.SUBSCRIPTION:
-            raise RequestRefused(400, "There are no subscriptions here.")
         if request.method == "GET" and operation.operation is not OperationType.QUERY:
             raise RequestRefused(405, "A mutation must be sent by POST.", allow="POST")
         if request.method == "GET" and prepared.count(HANDLE_TAKING_QUERIES):
@@ -148,7 +146,7 @@ def _from_url(query_string: Mapping[str, str]) -> Parameters:
     data: dict[str, Any] = {name: query_string[name] for name in ("query", "operationName") if name in query_string}
     for name in ("variables", "extensions"):
         if query_string.get(name):
-            data[name] = _load(query_string[name].encode("utf-8", "surrogatepass"))
+            data[name] = _load(query_string[name].encode())
     return _parameters(data)
 
 
@@ -167,11 +165,12 @@ def _parameters(data: dict[str, Any]) -> Parameters:
 
 def _read(request: HttpRequest) -> bytes:
     too_long = RequestRefused(413, f"The body may have {MAX_BODY} bytes at most.")
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    if announced.isdecimal() and int(announced) > MAX_BODY:
+        raise too_long
     try:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY:
-            raise too_long
         body = request.read(MAX_BODY + 1)
-    except (RequestDataTooBig, RawPostDataException, OSError, ValueError) as error:
+    except (RequestDataTooBig, RawPostDataException, OSError) as error:
         raise RequestRefused(400, "The body could not be read.") from error
     if len(body) > MAX_BODY:
         raise too_long
@@ -207,6 +206,17 @@ def _answer(body: dict[str, Any], status: int, media_type: str) -> HttpResponse:
     return response
 
 
+def _acceptable(request: HttpRequest) -> str | None:
+    """The media type to answer with, by the Accept header; None where the client takes neither.
+
+    Both types are JSON, hence UTF-8, so a client that asks for UTF-8 by name, in any case, asks for nothing special.
+    """
+    preferred = request.get_preferred_type(
+        [f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")]
+    )
+    return preferred and preferred.partition(";")[0]
+
+
 def _is_a_browser(request: HttpRequest) -> bool:
     """Whether a page is asked for: a navigation prefers HTML to anything that GraphQL answers with."""
     return (
@@ -220,6 +230,7 @@ def _is_a_browser(request: HttpRequest) -> bool:
 def _graphiql(request: HttpRequest) -> HttpResponse:
     response = render(request, "graphiql.html", {"endpoint": request.path})
     response["Content-Security-Policy"] = GRAPHIQL_CSP
+    patch_vary_headers(response, ["Accept"])
     return response
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import secrets
 import traceback
+from typing import Any
 
 import strawberry
+from django.conf import settings
 from graphql import GraphQLError
 from strawberry.extensions import MaskErrors
 from strawberry.schema.config import StrawberryConfig
@@ -21,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 class Schema(strawberry.Schema):
     """Masks what nobody expected and logs it under the id that the client is given."""
+
+    def _get_custom_context_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # Where introspection is off, "did you mean" would tell the schema piece by piece.
+        hidden = {"hide_suggestions": not settings.GRAPHQL_INTROSPECTION}
+        return {**super()._get_custom_context_kwargs(*args, **kwargs), **hidden}
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         for error in errors:

@@ -1,0 +1,261 @@
+"""The admin: support finds a reset and reads why no mail arrived, changes nothing, and learns no secret."""
+
+from __future__ import annotations
+
+import base64
+import re
+import smtplib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts import smtp
+from accounts.models import ForgetPassword, PasswordResetEvent
+from tests.conftest import API, PostOffice, record_of
+
+LIST = "/admin/accounts/forgetpassword/"
+
+
+@pytest.fixture
+def support(make_user: Callable[..., Any]) -> Client:
+    """Somebody whom Django's own permissions would let do everything."""
+    client = Client()
+    client.force_login(make_user("support@example.com", "support", is_staff=True, is_superuser=True))
+    return client
+
+
+def page_of(record: ForgetPassword, page: str = "change") -> str:
+    return f"{LIST}{record.pk}/{page}/"
+
+
+def search(support: Client, term: str) -> list[ForgetPassword]:
+    response: Any = support.get(LIST, {"q": term})
+    assert response.status_code == 200
+    return list(response.context["cl"].result_list)
+
+
+@pytest.fixture
+def reset(api: API, post: PostOffice, user: Any) -> ForgetPassword:
+    """One reset of an account, mailed."""
+    record = record_of(api.request("Ada@Example.com")["requestId"])
+    post.deliver()
+    return record
+
+
+@pytest.fixture
+def stranger(api: API, post: PostOffice) -> ForgetPassword:
+    """One reset of nobody's, looked up and wiped."""
+    record = record_of(api.request("Nobody.Here@example.org")["requestId"])
+    post.deliver()
+    record.refresh_from_db()
+    assert record.email == ""
+    return record
+
+
+# --- Read-only -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("page", ["add/", "{pk}/delete/"])
+def test_nobody_may_add_or_delete(support: Client, reset: ForgetPassword, page: str, method: str) -> None:
+    response = getattr(support, method)(LIST + page.format(pk=reset.pk), {"post": "yes"})
+    assert response.status_code == 403
+    assert ForgetPassword.objects.count() == 1
+
+
+def test_nobody_may_change(support: Client, reset: ForgetPassword) -> None:
+    before = ForgetPassword.objects.values().get()
+    response = support.post(page_of(reset), {"state": "COMPLETED", "email": "eve@example.com", "attempts": "0"})
+    assert response.status_code == 403
+    assert ForgetPassword.objects.values().get() == before
+
+
+def test_the_page_of_a_reset_has_nothing_to_fill_in_or_to_save(support: Client, reset: ForgetPassword) -> None:
+    response: Any = support.get(page_of(reset))
+    assert response.status_code == 200
+    assert response.context["adminform"].form.fields == {}
+    assert 'name="_save"' not in response.text
+    assert all(not inline.has_change_permission for inline in response.context["inline_admin_formsets"])
+
+
+def test_deleting_many_at_once_is_not_offered(support: Client, reset: ForgetPassword) -> None:
+    response: Any = support.get(LIST)
+    assert [name for name, _ in response.context["cl"].model_admin.get_action_choices(response.wsgi_request)][1:] == [
+        "mail_again"
+    ]
+    support.post(LIST, {"action": "delete_selected", "_selected_action": [str(reset.pk)], "post": "yes"})
+    assert ForgetPassword.objects.count() == 1
+
+
+def test_a_member_of_staff_without_permission_sees_nothing(
+    make_user: Callable[..., Any], reset: ForgetPassword
+) -> None:
+    client = Client()
+    client.force_login(make_user("clerk@example.com", "clerk", is_staff=True))
+    assert [client.get(page).status_code for page in (LIST, page_of(reset))] == [403, 403]
+
+
+# --- Finding ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("term", ["Ada@Example.com", "ada@example.com", "  ada@example.com ", "ada@", "EXAMPLE.COM"])
+def test_a_reset_is_found_by_the_address_in_full_or_in_part(support: Client, reset: ForgetPassword, term: str) -> None:
+    assert search(support, term) == [reset]
+
+
+def test_a_reset_is_found_by_its_id(support: Client, reset: ForgetPassword, stranger: ForgetPassword) -> None:
+    assert search(support, str(reset.pk)) == [reset]
+    assert search(support, str(stranger.pk)) == [stranger]
+
+
+@pytest.mark.parametrize("term", ["Nobody.Here@example.org", "nobody.here@EXAMPLE.ORG", " nobody.here@example.org "])
+def test_the_whole_address_of_a_stranger_is_found_although_it_was_wiped(
+    support: Client, reset: ForgetPassword, stranger: ForgetPassword, term: str
+) -> None:
+    assert search(support, term) == [stranger]
+
+
+@pytest.mark.parametrize("term", ["nobody.here@example", "nobody", "@", "eve@example.com", "' OR 1=1 --", "-" * 36])
+def test_what_is_nobody_s_in_full_finds_no_stranger(support: Client, stranger: ForgetPassword, term: str) -> None:
+    assert search(support, term) == []
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def timeline(support: Client, record: ForgetPassword) -> list[tuple[str, str]]:
+    response: Any = support.get(page_of(record))
+    (inline,) = response.context["inline_admin_formsets"]
+    lines = [(form.instance.kind, form.instance.reason) for form in inline.formset.forms]
+    assert all(reason in response.text for _, reason in lines)
+    return lines
+
+
+def test_the_timeline_tells_how_a_mail_went_out(support: Client, reset: ForgetPassword) -> None:
+    assert timeline(support, reset) == [("LOOKED_UP", "found"), ("MAILED", "CODE")]
+
+
+def test_the_timeline_tells_why_a_stranger_got_none(support: Client, stranger: ForgetPassword) -> None:
+    assert timeline(support, stranger) == [("LOOKED_UP", "unknown")]
+
+
+def test_the_timeline_tells_why_an_inactive_account_got_none(
+    support: Client, api: API, post: PostOffice, make_user: Callable[..., Any]
+) -> None:
+    make_user("gone@example.com", is_active=False)
+    record = record_of(api.request("gone@example.com")["requestId"])
+    post.deliver()
+    assert timeline(support, record) == [("LOOKED_UP", "inactive")]
+
+
+def spellings(secret: bytes) -> set[str]:
+    """The ways in which a page might come to print raw bytes."""
+    return {
+        secret.hex(),
+        secret.hex(" "),
+        base64.b64encode(secret).decode().rstrip("="),
+        base64.urlsafe_b64encode(secret).decode().rstrip("="),
+        base64.b32encode(secret).decode().rstrip("="),
+        str(int.from_bytes(secret)),
+        repr(secret)[2:-1],
+        secret.decode("latin-1"),
+        str(list(secret)),
+    }
+
+
+def test_no_page_holds_a_secret(support: Client, api: API, post: PostOffice, user: Any) -> None:
+    handle = api.request("ada@example.com", idempotencyKey="a-key-of-22-characters")["requestId"]
+    letter = post.deliver_one()
+    token = api.verify(handle, letter.code)["resetToken"]
+    record = record_of(handle)
+    assert record.idempotency_digest
+    pages = [
+        LIST,
+        f"{LIST}?q=ada@example.com",
+        page_of(record),
+        page_of(record, "history"),
+        f"/admin/auth/user/{user.pk}/change/",
+        f"/admin/auth/user/{user.pk}/delete/",
+        "/admin/",
+    ]
+    answers = [support.get(page) for page in pages]
+    assert [answer.status_code for answer in answers] == [200] * len(pages)
+    text = "".join(answer.content.decode().casefold() for answer in answers)
+    secrets = {handle, letter.token, token, record.email_digest, record.idempotency_digest, "a-key-of-22-characters"}
+    for raw in (record.seed, bytes.fromhex(record.email_digest), base64.urlsafe_b64decode(handle + "=")):
+        secrets |= spellings(raw)
+    assert str(record.pk) in text
+    assert {secret for secret in secrets if secret.casefold() in text} == set()
+    # Six digits may stand within an id by chance, so a code is looked for as a word.
+    assert not re.search(rf"\b{letter.code}\b", text)
+
+
+def test_the_page_names_no_field_that_keeps_a_secret(support: Client, reset: ForgetPassword) -> None:
+    response: Any = support.get(page_of(reset))
+    shown = {name for fieldset in response.context["adminform"] for line in fieldset for name in line.fields}
+    assert {"email", "state", "mail_error"} <= shown
+    assert shown.isdisjoint({"forget_password_otp", "email_digest", "idempotency_digest"})
+
+
+# --- Reviving --------------------------------------------------------------------------------------------------------
+
+
+def revive(support: Client, *records: ForgetPassword) -> str:
+    ticked = [str(record.pk) for record in records]
+    response = support.post(LIST, {"action": "mail_again", "_selected_action": ticked}, follow=True)
+    assert response.status_code == 200
+    return response.text
+
+
+@pytest.fixture
+def dead(api: API, post: PostOffice, make_user: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> ForgetPassword:
+    """One reset whose mail the server refused for good."""
+
+    def refuse(connection: smtp.Connection, message: Any) -> None:
+        raise smtplib.SMTPRecipientsRefused(dict.fromkeys(message.to, (550, b"no such mailbox")))
+
+    make_user("grace@example.com")
+    record = record_of(api.request("grace@example.com")["requestId"])
+    with monkeypatch.context() as refusing:
+        refusing.setattr(smtp.Connection, "send", refuse)
+        post.deliver()
+    record.refresh_from_db()
+    assert (record.mail_due, record.mail_next_at, record.mail_error) == ("CODE", None, "smtp_550")
+    return record
+
+
+def test_a_dead_mail_stays_dead_until_it_is_revived(dead: ForgetPassword, post: PostOffice) -> None:
+    assert post.deliver() == []
+
+
+def test_a_dead_mail_that_is_revived_is_mailed(support: Client, dead: ForgetPassword, post: PostOffice) -> None:
+    assert "1 dead mail" in revive(support, dead)
+    assert post.deliver_one().message.to == ["grace@example.com"]
+    assert PasswordResetEvent.objects.filter(record=dead, kind="MAILED").count() == 1
+
+
+def test_only_what_was_ticked_is_revived(support: Client, dead: ForgetPassword, reset: ForgetPassword) -> None:
+    assert "0 dead mail" in revive(support, reset)
+    dead.refresh_from_db()
+    assert dead.mail_next_at is None
+
+
+def test_a_mail_that_was_sent_or_never_owed_is_not_sent_by_reviving(
+    support: Client, reset: ForgetPassword, stranger: ForgetPassword, post: PostOffice
+) -> None:
+    before = list(ForgetPassword.objects.order_by("pk").values())
+    assert "0 dead mail" in revive(support, reset, stranger)
+    assert list(ForgetPassword.objects.order_by("pk").values()) == before
+    assert post.deliver() == []
+
+
+def test_a_mail_that_waits_for_its_next_try_keeps_its_turn(support: Client, dead: ForgetPassword) -> None:
+    turn = timezone.now() + timedelta(minutes=5)
+    ForgetPassword.objects.filter(pk=dead.pk).update(mail_next_at=turn, mail_attempts=3)
+    assert "0 dead mail" in revive(support, dead)
+    dead.refresh_from_db()
+    assert (dead.mail_next_at, dead.mail_attempts) == (turn, 3)

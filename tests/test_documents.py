@@ -1,0 +1,245 @@
+"""What a document may amount to, measured before anything executes, and that it is measured only once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from graphql import get_introspection_query, parse
+
+from backend import documents
+from backend.documents import MAX_ALIASES, MAX_DEPTH, MAX_DIRECTIVES, MAX_FIELDS, MAX_TOKENS, REMEMBERED
+from backend.schema import schema
+from tests.conftest import API
+
+QUESTION = "{ passwordPolicy { codeLength } }"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    documents._prepare.cache_clear()
+    yield
+    documents._prepare.cache_clear()
+
+
+def complaints(query: str) -> str:
+    return " ".join(error.message for error in documents.prepare(schema, query).errors)
+
+
+class Counted:
+    """A function that counts how often it is called, and fails where that is too often to wait for."""
+
+    def __init__(self, function: Any, most: int) -> None:
+        self.function = function
+        self.most = most
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        assert self.calls <= self.most
+        return self.function(*args, **kwargs)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str, most: int = 10_000) -> Counted:
+    counter = Counted(getattr(documents, name), most)
+    monkeypatch.setattr(documents, name, counter)
+    return counter
+
+
+# --- Bounds ----------------------------------------------------------------------------------------------------------
+
+
+def levels(count: int) -> str:
+    inner = " ".join(["ofType {"] * (count - 3))
+    return "{ __schema { types { " + inner + " name " + "}" * count
+
+
+def fields(count: int) -> str:
+    return "{ " + "__typename " * count + "}"
+
+
+def fields_in_fragments(count: int) -> str:
+    half = "__typename " * (count // 2)
+    return f"{{ ...F ...F {'__typename' * (count % 2)} }} fragment F on Query {{ {half} }}"
+
+
+def aliases(count: int) -> str:
+    return "{ " + " ".join(f"a{number}: __typename" for number in range(count)) + " }"
+
+
+def aliases_in_fragments(count: int) -> str:
+    rest = "query B { b: __typename }" if count % 2 else ""
+    return f"query A {{ ...F ...G }} fragment F on Query {{ ...G }} fragment G on Query {aliases(count // 2)} {rest}"
+
+
+def aliases_in_operations(count: int) -> str:
+    return " ".join(f"query Q{number} {{ a: __typename }}" for number in range(count))
+
+
+def directives(count: int) -> str:
+    return "{ " + "__typename @skip(if: true) " * count + "}"
+
+
+def directives_on_fragments(count: int) -> str:
+    inline = "... @skip(if: true) { __typename } " * (count - 1)
+    return f"{{ {inline} ...F @skip(if: true) }} fragment F on Query {{ __typename }}"
+
+
+BOUNDS = [
+    (levels, MAX_DEPTH, "levels deep"),
+    (fields, MAX_FIELDS, "fields"),
+    (fields_in_fragments, MAX_FIELDS, "fields"),
+    (aliases, MAX_ALIASES, "aliases"),
+    (aliases_in_fragments, MAX_ALIASES, "aliases"),
+    (aliases_in_operations, MAX_ALIASES, "aliases"),
+    (directives, MAX_DIRECTIVES, "directives"),
+    (directives_on_fragments, MAX_DIRECTIVES, "directives"),
+]
+
+
+@pytest.mark.parametrize(("document", "most", "what"), BOUNDS)
+def test_a_document_at_its_bound_is_good(document: Any, most: int, what: str) -> None:
+    assert complaints(document(most)) == ""
+
+
+@pytest.mark.parametrize(("document", "most", "what"), BOUNDS)
+def test_a_document_one_over_its_bound_is_told_which(document: Any, most: int, what: str) -> None:
+    assert complaints(document(most + 1)) == f"The document has {most + 1} {what}; {most} are allowed."
+
+
+def test_a_document_with_too_many_tokens_is_not_even_parsed_to_its_end() -> None:
+    assert "tokens" not in complaints(fields(MAX_TOKENS - 2))
+    assert complaints(fields(MAX_TOKENS - 1)).startswith(
+        f"Syntax Error: Document contains more than {MAX_TOKENS} tokens"
+    )
+
+
+def test_a_document_over_its_bounds_is_never_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    validate = counted(monkeypatch, "validate")
+    complaints(fields(MAX_FIELDS + 1))
+    assert validate.calls == 0
+
+
+def test_a_document_over_its_bounds_is_refused_over_http(api: API) -> None:
+    response = api.post({"query": aliases(MAX_ALIASES + 1)})
+    assert response.status_code == 400
+    assert "aliases" in response.json()["errors"][0]["message"]
+
+
+def test_the_introspection_that_tools_send_passes_with_all_its_options(api: API) -> None:
+    query = get_introspection_query(
+        descriptions=True,
+        specified_by_url=True,
+        directive_is_repeatable=True,
+        schema_description=True,
+        input_value_deprecation=True,
+        one_of=True,
+    )
+    assert api.execute(query)["__schema"]["queryType"]["name"] == "Query"
+
+
+# --- Fragments -------------------------------------------------------------------------------------------------------
+
+
+def bomb(fragments: int) -> str:
+    """Each fragment holds the next one twice: spelled out, two to the power of their number."""
+    chain = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(fragments))
+    return f"{{ ...F0 }} {chain} fragment F{fragments} on Query {{ __typename }}"
+
+
+def test_a_bomb_of_fragments_is_refused_for_what_it_would_amount_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted(monkeypatch, "_measure")
+    assert complaints(bomb(90)) == f"The document has {2**90} fields; {MAX_FIELDS} are allowed."
+
+
+def test_a_bomb_of_fragments_is_measured_in_one_step_for_each_fragment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The operation, the chain, the last fragment, and the empty selection of its only field.
+    measure = counted(monkeypatch, "_measure", most=1 + 90 + 1 + 1)
+    complaints(bomb(90))
+    assert measure.calls == measure.most
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ ...A } fragment A on Query { ...A }",
+        "{ ...A } fragment A on Query { passwordPolicy { codeLength } ...B } fragment B on Query { ...A }",
+        "{ ...A } fragment A on Query { ...B ...B } fragment B on Query { ...C ...C } "
+        "fragment C on Query { ...A ...B }",
+        "{ __schema { types { ...A } } } fragment A on __Type { name ofType { ...A } }",
+    ],
+)
+def test_fragments_that_hold_themselves_are_refused(query: str) -> None:
+    assert "Cannot spread fragment" in complaints(query)
+
+
+def test_a_fragment_that_does_not_exist_is_refused() -> None:
+    assert "Unknown fragment" in complaints("{ ...A }")
+
+
+def test_names_are_counted_at_the_top_alone_and_through_fragments() -> None:
+    prepared = documents.prepare(
+        schema,
+        "{ ...A ...A passwordPolicy { codeLength } } fragment A on Query { ... { p: passwordPolicy { codeLength } } }",
+    )
+    assert prepared.count(frozenset({"passwordPolicy"})) == 3
+    assert prepared.count(frozenset({"codeLength"})) == 0
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["parse", "validate"])
+def test_a_document_that_comes_again_is_not_worked_through_again(
+    api: API, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    counter = counted(monkeypatch, function)
+    for _ in range(3):
+        api.execute(QUESTION)
+    assert counter.calls == 1
+
+
+def test_a_document_is_executed_as_it_was_prepared_and_not_parsed_by_strawberry(
+    api: API, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = parse("{ passwordPolicy { cooldownSeconds } }")
+    monkeypatch.setattr(documents, "parse", Mock(return_value=other))
+    assert api.execute(QUESTION) == {"passwordPolicy": {"cooldownSeconds": 60}}
+
+
+def test_strawberry_does_not_validate_a_second_time(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strawberry.schema.schema.validate_document", Mock(side_effect=AssertionError))
+    api.execute(QUESTION)
+
+
+def test_a_document_that_was_refused_is_remembered_as_refused(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    validate = counted(monkeypatch, "validate")
+    answers = [api.post({"query": "{ nothing }"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].json() == answers[1].json()
+    assert validate.calls == 1
+
+
+def test_what_was_introspection_yesterday_is_refused_once_it_is_off(api: API, settings: Any) -> None:
+    query = "{ __schema { queryType { name } } }"
+    settings.GRAPHQL_INTROSPECTION = True
+    api.execute(query)
+    settings.GRAPHQL_INTROSPECTION = False
+    assert api.post({"query": query}).status_code == 400
+
+
+def test_a_remembered_document_keeps_nothing_of_the_values_it_ran_with(api: API) -> None:
+    asked = "status @skip(if: $skip) matchPhrase"
+    query = f"query S($id: ID!, $skip: Boolean!) {{ passwordResetStatus(requestId: $id) {{ {asked} }} }}"
+    handle = api.request()["requestId"]
+    assert api.execute(query, id="x", skip=True) == {"passwordResetStatus": None}
+    assert set(api.execute(query, id=handle, skip=True)["passwordResetStatus"]) == {"matchPhrase"}
+    assert set(api.execute(query, id=handle, skip=False)["passwordResetStatus"]) == {"status", "matchPhrase"}
+
+
+def test_no_client_can_make_the_memory_grow(api: API) -> None:
+    for number in range(REMEMBERED + 20):
+        complaints(f"{{ a{number} }}")
+    assert documents._prepare.cache_info().currsize == REMEMBERED

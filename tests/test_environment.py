@@ -1,0 +1,252 @@
+"""Settings out of environment variables: every bad one is named at once, and no secret is repeated while doing so."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PRODUCTION = {
+    "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "PUBLIC_URL": "https://accounts.example.com",
+    "EMAIL_HOST": "mail.example.com",
+}
+
+BAD = {
+    "DEBUG": "maybe",
+    "SECRET_KEY": "hunter2-key",
+    "PUBLIC_URL": "accounts.example.com",
+    "FRONTEND_RESET_URL": "https://app.example.com/reset#here",
+    "PORT": "eighty",
+    "TRUSTED_PROXIES": "-1",
+    "GRAPHIQL": "perhaps",
+    "GRAPHQL_INTROSPECTION": "yes please",
+    "SECURE_SSL_REDIRECT": "sometimes",
+    "DATABASE_URL": "nonsense://recovery:hunter2-database@db/recovery",
+    "PASSWORD_MIN_LENGTH": "3",
+    "PASSWORD_RESET_COOLDOWN": "-1",
+    "PASSWORD_RESET_CODE_LENGTH": "4",
+    "PASSWORD_RESET_CODE_LIFETIME": "0",
+    "PASSWORD_RESET_LINK_LIFETIME": "forever",
+    "THROTTLE_REQUEST_PER_IP": "often",
+    "THROTTLE_REQUEST_PER_EMAIL": "5",
+    "THROTTLE_VERIFY_PER_IP": "many/hour",
+    "EMAIL_PORT": "0",
+    "EMAIL_USE_TLS": "starttls",
+    "EMAIL_TIMEOUT": "1000",
+    "MAIL_DISPATCH": "pigeon",
+    "MAIL_THREADS": "0",
+    "MAIL_SWEEP_SECONDS": "0",
+    "MAIL_LEASE_SECONDS": "x",
+    "MAIL_RETRY_SECONDS": "",
+    "MAIL_MAX_ATTEMPTS": "1.5",
+}
+
+
+def load(**variables: str) -> dict[str, Any]:
+    """The settings as they come out of these variables and no others."""
+    with patch.dict(os.environ, variables, clear=True):
+        return runpy.run_path(str(ROOT / "backend" / "settings.py"))
+
+
+def problems(**variables: str) -> str:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        load(**variables)
+    # What hangs on to the exception is printed with it where nobody catches it.
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return str(caught.value)
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py under production settings, warnings shown, in a process of its own."""
+    command = [sys.executable, "-W", "default", "manage.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+
+
+# --- Bad values ------------------------------------------------------------------------------------------------------
+
+
+def test_every_bad_variable_is_named_at_once_without_a_traceback_or_a_secret() -> None:
+    result = manage("check", **BAD, EMAIL_HOST_PASSWORD="hunter2-mail", SECRET_KEY_FALLBACKS="hunter2-former")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    heading, *lines = result.stderr.splitlines()
+    assert heading == "These environment variables need mending:"
+    assert [line.split(":")[0].strip() for line in lines] == sorted(BAD)
+    assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize("variable", BAD)
+def test_a_single_bad_variable_is_named_alone_and_told_why(variable: str) -> None:
+    _, *lines = problems(**{**PRODUCTION, variable: BAD[variable]}).splitlines()
+    (line,) = lines
+    name, _, why = line.strip().partition(": ")
+    assert name == variable
+    assert why
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CORS_ALLOWED_ORIGINS", "https://app.example.com, app.example.com"),
+        ("CORS_ALLOWED_ORIGINS", "https://app.example.com/path"),
+        ("REDIS_URL", "nonsense://:hunter2-redis@cache:6379/0"),
+        ("REDIS_URL", "cache:6379"),
+        ("DEFAULT_FROM_EMAIL", "nobody in particular"),
+    ],
+)
+def test_what_would_only_fail_later_is_named_at_the_start_too(variable: str, value: str) -> None:
+    found = problems(**{**PRODUCTION, variable: value})
+    assert f"  {variable}: " in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense://recovery:hunter2@db/recovery",
+        "postgres://recovery:hunter2@db:port/recovery",
+        "postgres://recovery:hunter2@db:99999999/recovery",
+        "postgres://recovery:hunter2[@db/recovery",
+        "hunter2",
+    ],
+)
+def test_a_database_url_that_is_wrong_is_not_repeated(url: str) -> None:
+    found = problems(**PRODUCTION, DATABASE_URL=url)
+    assert "DATABASE_URL: Not a database URL" in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("variable", ["SECRET_KEY", "PUBLIC_URL"])
+def test_with_debug_off_the_start_is_refused_without(variable: str) -> None:
+    given = {name: value for name, value in PRODUCTION.items() if name != variable}
+    assert f"  {variable}: Required unless DEBUG is on" in problems(**given)
+
+
+@pytest.mark.parametrize("key", ["hunter2", "abcd" * 20])
+def test_a_secret_key_that_can_be_guessed_is_refused_and_not_repeated(key: str) -> None:
+    found = problems(**{**PRODUCTION, "SECRET_KEY": key})
+    assert "SECRET_KEY: Too short or too regular" in found
+    assert key not in found
+
+
+def test_tls_from_the_start_and_tls_later_exclude_each_other() -> None:
+    assert "EMAIL_USE_SSL" in problems(**PRODUCTION, EMAIL_USE_TLS="1", EMAIL_USE_SSL="1")
+
+
+@pytest.mark.parametrize("url", ["https://accounts.example.com/path", "https://accounts.example.com?a=b", "//host"])
+def test_the_public_url_is_an_origin_and_nothing_more(url: str) -> None:
+    assert "PUBLIC_URL: Not a" in problems(**{**PRODUCTION, "PUBLIC_URL": url})
+
+
+# --- Good values -----------------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_with_the_least_that_is_asked_for_passes_every_check(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+    result = manage("check", "--deploy", "--fail-level", "WARNING", **PRODUCTION, DATABASE_URL=database)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "no issues (0 silenced)" in result.stdout
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    given = load(**PRODUCTION)
+    expected = {
+        "DEBUG": False,
+        "GRAPHIQL": False,
+        "GRAPHQL_INTROSPECTION": False,
+        "SECURE_SSL_REDIRECT": True,
+        "ALLOWED_HOSTS": ["accounts.example.com"],
+        "CORS_ALLOWED_ORIGINS": [],
+        "TRUSTED_PROXIES": 0,
+        "REDIS_URL": "",
+        "FRONTEND_RESET_URL": "",
+        "DEFAULT_FROM_EMAIL": "no-reply@accounts.example.com",
+        "MAIL_DISPATCH": "thread",
+        "MAIL_LEASE_SECONDS": 120,
+        "THROTTLE_REQUEST_PER_IP": "20/hour",
+        "THROTTLE_REQUEST_PER_EMAIL": "5/hour",
+        "THROTTLE_VERIFY_PER_IP": "60/hour",
+        "PASSWORD_RESET_COOLDOWN": 60,
+        "PASSWORD_RESET_CODE_LENGTH": 6,
+        "PASSWORD_RESET_CODE_LIFETIME": 600,
+        "PASSWORD_RESET_LINK_LIFETIME": 3600,
+        "PASSWORD_MIN_LENGTH": 15,
+    }
+    assert {name: given[name] for name in expected} == expected
+    assert given["SMTP"]["timeout"] == 10
+
+
+def test_graphiql_and_introspection_follow_debug() -> None:
+    given = load(DEBUG="1", SECRET_KEY="x")
+    assert given["GRAPHIQL"] is given["GRAPHQL_INTROSPECTION"] is True
+    told = load(DEBUG="1", SECRET_KEY="x", GRAPHIQL="no", GRAPHQL_INTROSPECTION="off")
+    assert told["GRAPHIQL"] is told["GRAPHQL_INTROSPECTION"] is False
+
+
+def test_development_needs_no_variable_but_debug() -> None:
+    given = load(DEBUG="true", PORT="8123")
+    assert given["PUBLIC_URL"] == "http://127.0.0.1:8123"
+    assert len(given["SECRET_KEY"]) >= 50
+    assert given["SECRET_KEY"] == load(DEBUG="true")["SECRET_KEY"]
+
+
+def test_blanks_in_a_list_mean_nothing() -> None:
+    origins = " https://a.example.com , https://b.example.com,, "
+    assert load(**PRODUCTION, CORS_ALLOWED_ORIGINS=origins)["CORS_ALLOWED_ORIGINS"] == [
+        "https://a.example.com",
+        "https://b.example.com",
+    ]
+
+
+def test_the_mail_server_is_as_it_was_given() -> None:
+    variables = {"EMAIL_PORT": "587", "EMAIL_HOST_USER": "u", "EMAIL_HOST_PASSWORD": "p", "EMAIL_USE_TLS": "on"}
+    smtp = load(**PRODUCTION, **variables)["SMTP"]
+    assert smtp == {
+        "host": "mail.example.com",
+        "port": 587,
+        "username": "u",
+        "password": "p",
+        "use_tls": True,
+        "use_ssl": False,
+        "timeout": 10,
+    }
+
+
+def test_without_a_proxy_no_header_of_one_is_believed() -> None:
+    assert "SECURE_PROXY_SSL_HEADER" not in load(**PRODUCTION)
+    assert load(**PRODUCTION, TRUSTED_PROXIES="1")["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+# --- The database ----------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_lets_readers_pass_and_a_second_writer_wait(tmp_path: Path) -> None:
+    ask = (
+        "from django.db import connection\n"
+        "cursor = connection.cursor()\n"
+        "for pragma in ('journal_mode', 'busy_timeout'):\n"
+        "    print(cursor.execute(f'PRAGMA {pragma}').fetchone()[0])\n"
+        "print(connection.transaction_mode)\n"
+    )
+    database = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+    result = manage("shell", "--no-imports", "-c", ask, **PRODUCTION, DATABASE_URL=database)
+    assert result.stdout.split() == ["wal", "20000", "IMMEDIATE"], result.stderr
+
+
+def test_another_database_gets_none_of_the_options_of_sqlite() -> None:
+    given = load(**PRODUCTION, DATABASE_URL="postgres://u:p%40ss@db:5432/recovery")["DATABASES"]["default"]
+    assert given["ENGINE"] == "django.db.backends.postgresql"
+    assert (given["USER"], given["PASSWORD"], given["HOST"], given["NAME"]) == ("u", "p@ss", "db", "recovery")
+    assert not given.get("OPTIONS")
+    assert given["CONN_HEALTH_CHECKS"] is True
