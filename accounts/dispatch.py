@@ -40,5 +40,5 @@ def _crew() -> Callable[[], workers.Crew] | None:
 def _mail_now(pk: uuid.UUID) -> None:
     connection = smtp.Connection()
     mailer.look()
-    mailer.send_due(connection, only=pk)
+    mailer.send(pk, connection)
     connection.close()

@@ -53,7 +53,9 @@ def why_not_mailable(user: Any) -> str:
     """The reason code why an account cannot be recovered by mail, or an empty string where it can."""
     if not user.is_active:
         return "inactive"
-    return "" if user.has_usable_password() else "unusable_password"
+    if not user.has_usable_password():
+        return "unusable_password"
+    return "" if email_of(user) else "no_address"
 
 
 def email_of(user: Any) -> str:

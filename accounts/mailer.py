@@ -22,7 +22,7 @@ from accounts.choices import EventKind, Mail
 from accounts.conf import conf
 from accounts.lookup import Mailbox, email_of, find_mailbox, find_mailboxes, why_not_mailable
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
-from accounts.querysets import NOTHING_DUE
+from accounts.querysets import NOTHING_DUE, ForgetPasswordQuerySet
 from accounts.smtp import Connection, classify
 
 logger = logging.getLogger(__name__)
@@ -58,25 +58,44 @@ def look() -> Found:
     return Found(len(rows), [row.pk for row in rows if not mailboxes[row.email].reason])
 
 
-def send_due(connection: Connection, limit: int = 1, only: uuid.UUID | None = None) -> int:
-    """Claim up to `limit` due mails, render, send and mark them one by one; returns how many were claimed.
+def send_due(connection: Connection, limit: int) -> int:
+    """Claim up to `limit` mails that have been due the longest, and send them; returns how many were claimed."""
+    return _send(ForgetPassword.objects.all(), connection, limit).claimed
+
+
+def send(pk: uuid.UUID, connection: Connection) -> bool:
+    """Send the mail that this row owes; True where the server took it.
+
+    False where it owes none, somebody else sends it, or it failed and has been put off.
+    """
+    return _send(ForgetPassword.objects.filter(pk=pk), connection, 1).taken == 1
+
+
+def let_go() -> None:
+    """Give back what this process has claimed and not finished; for one that must end now."""
+    for batch in list(_in_hand):
+        batch.release()
+
+
+def _send(rows: ForgetPasswordQuerySet, connection: Connection, limit: int) -> _Batch:
+    """Claim, render, send, mark.
 
     A claim must not grow old before its mail's turn comes: what has not been begun within BATCH_SECONDS is given back,
     and so is all that is left if an exception, such as the interpreter's own at its end, breaks the batch off.
     """
-    claimed_at = timezone.now()
-    rows = ForgetPassword.objects.all() if only is None else ForgetPassword.objects.filter(pk=only)
-    pks = rows.claim(claimed_at, limit)
-    if not pks:
-        return 0
-    begun = time.monotonic()
-    batch = _Batch(pks, claimed_at)
+    claimed_at, begun = timezone.now(), time.monotonic()
+    batch = _Batch(rows.claim(claimed_at, limit), claimed_at)
+    _in_hand.add(batch)
     try:
         while batch.waiting and time.monotonic() - begun < BATCH_SECONDS:
             batch.send_next(connection)
     finally:
         batch.close()
-    return len(pks)
+        _in_hand.discard(batch)
+    return batch
+
+
+_in_hand: set[_Batch] = set()
 
 
 class _Batch:
@@ -84,9 +103,11 @@ class _Batch:
 
     def __init__(self, pks: list[uuid.UUID], claimed_at: datetime) -> None:
         found = ForgetPassword.objects.select_related("user").filter(pk__in=pks, mail_claimed_at=claimed_at)
-        self.waiting = sorted(found, key=lambda record: pks.index(record.pk))
+        self.waiting = sorted(found, key=lambda record: pks.index(record.pk)) if pks else []
+        self.claimed = len(pks)
+        self.taken = 0
         digests = {record.email_digest for record in self.waiting}
-        budgets = GuessBudget.objects.filter(email_digest__in=digests)
+        budgets = GuessBudget.objects.filter(email_digest__in=digests) if digests else ()
         self._budgets = {budget.email_digest: budget for budget in budgets}
         self._claimed_at = claimed_at
         self._events: list[PasswordResetEvent] = []
@@ -103,6 +124,7 @@ class _Batch:
             except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
                 self._put_off(record, error)
             else:
+                self.taken += 1
                 self._settle(record, EventKind.MAILED, record.mail_due)
                 signals.announce(
                     signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
@@ -112,6 +134,10 @@ class _Batch:
     def close(self) -> None:
         """Write the timelines, and give back what has not been begun."""
         PasswordResetEvent.objects.bulk_create(self._events)
+        self.release()
+
+    def release(self) -> None:
+        """Give back what is not finished. Fenced as all else: a mark that comes later finds no row."""
         if self.waiting:
             ForgetPassword.objects.release([record.pk for record in self.waiting], self._claimed_at)
 

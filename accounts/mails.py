@@ -12,8 +12,9 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.utils import translation
+from django.utils.functional import Promise
 from django.utils.translation import get_supported_language_variant
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 
 from accounts import codes
 from accounts.conf import conf
@@ -21,6 +22,9 @@ from accounts.models import ForgetPassword, account_of
 
 SHOWN_NAME = 40
 """Characters of a username that a mail repeats; a name must not be able to carry a message."""
+
+_LINK_LIKE = re.compile(r"\S*(//|www\.|mailto:|\.\w+/)\S*", re.IGNORECASE)
+"""What a mail program may make a link of."""
 
 # Only these words are ever printed: a header that the asker wrote must not speak in a mail that we sign.
 _BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
@@ -43,9 +47,11 @@ def reset_mail(
     if with_code and len(users) == 1:
         code = codes.code(record.pk, record.seed, account_of(users[0]), record.generation)
     links = [
-        {"name": _shown_name(user), "url": f"{conf.reset_page}#token={token}"}
-        for user in users
-        for token in [codes.link_token(record.pk, record.seed, account_of(user))]
+        {
+            "name": _shown_name(user) or f"#{number}",
+            "url": f"{conf.reset_page}#token={codes.link_token(record.pk, record.seed, account_of(user))}",
+        }
+        for number, user in enumerate(users, start=1)
     ]
     context = {
         "code": code,
@@ -72,11 +78,12 @@ def describe_client(user_agent: str) -> str:
 
 
 def _message(
-    template: str, subject: str, address: str, record: ForgetPassword, context: dict[str, Any]
+    template: str, subject: Promise, address: str, record: ForgetPassword, context: dict[str, Any]
 ) -> EmailMultiAlternatives:
     host = urlsplit(conf.reset_page).hostname or ""
     with translation.override(_language(record.locale)):
         context = {"host": host, "reset_page": conf.reset_page, **context}
+        spoken_subject = str(subject)
         # The origin-bound code must be the very last line.
         text = render_to_string(f"accounts/mail/{template}.txt", context).strip() + "\n"
         html = render_to_string(f"accounts/mail/{template}.html", context)
@@ -86,7 +93,7 @@ def _message(
         "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}@{sender_host}>",
         "Auto-Submitted": "auto-generated",
     }
-    message = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
+    message = EmailMultiAlternatives(spoken_subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
 
@@ -100,4 +107,4 @@ def _language(locale: str) -> str:
 
 def _shown_name(user: Any) -> str:
     printable = "".join(letter for letter in user.get_username() if letter.isprintable())
-    return re.sub(r"\S*(://|www\.)\S*", "", printable, flags=re.IGNORECASE).strip()[:SHOWN_NAME]
+    return _LINK_LIKE.sub("", printable).strip()[:SHOWN_NAME]

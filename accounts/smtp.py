@@ -40,14 +40,11 @@ class Connection:
         reused = self._open()
         try:
             self._backend.send_messages([message])
-        except smtplib.SMTPServerDisconnected:
+        except Exception as error:
             self.close()
-            if not reused:
+            if not (reused and _was_closed_meanwhile(error)):
                 raise
             self.send(message)
-        except Exception:
-            self.close()
-            raise
         self._used_at = time.monotonic()
 
     def close(self) -> None:
@@ -64,7 +61,11 @@ class Connection:
         if self._backend is not None:
             return True
         self._backend = new_backend()
-        self._backend.open()
+        try:
+            self._backend.open()
+        except Exception:
+            self.close()  # a greeting or a login that failed may have left half a connection
+            raise
         return False
 
     def _answers(self) -> bool:
@@ -87,8 +88,9 @@ def server_answers() -> bool:
         backend.open()
     except (OSError, smtplib.SMTPException):
         return False
-    with suppress(OSError, smtplib.SMTPException):
-        backend.close()
+    finally:
+        with suppress(OSError, smtplib.SMTPException):
+            backend.close()
     return True
 
 
@@ -101,10 +103,10 @@ def classify(error: Exception) -> Failure:
         return Failure("smtp_auth")  # the operator will mend it, and then the mail should go
     if isinstance(error, smtplib.SMTPResponseException):
         return _by_code(error.smtp_code)
+    if _timed_out(error):
+        return Failure("timeout")
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return Failure("disconnected")
-    if isinstance(error, TimeoutError):
-        return Failure("timeout")
     if isinstance(error, ConnectionRefusedError):
         return Failure("refused")
     if isinstance(error, ssl.SSLError):
@@ -112,6 +114,18 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, OSError):
         return Failure("network")
     return Failure("error")
+
+
+def _was_closed_meanwhile(error: Exception) -> bool:
+    """Whether the server has hung up, with a word (421) or without; a silent one has not, and is not tried twice."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code == 421
+    return isinstance(error, smtplib.SMTPServerDisconnected) and not _timed_out(error)
+
+
+def _timed_out(error: Exception) -> bool:
+    """Whether it was silence; smtplib reports some of it as a disconnection."""
+    return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
 def _by_code(code: int) -> Failure:

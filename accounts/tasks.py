@@ -37,7 +37,7 @@ def send_mail(pk: str) -> None:
     """Send the mail that this row owes, if it still owes one and nobody else is sending it."""
     if not hasattr(_local, "connection"):
         _local.connection = smtp.Connection()
-    mailer.send_due(_local.connection, only=uuid.UUID(pk))
+    mailer.send(uuid.UUID(pk), _local.connection)
 
 
 class PublishingCrew(workers.Crew):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import queue
@@ -62,6 +61,8 @@ class Crew:
         self._probe_wanted.set()
         for thread in self._threads:
             thread.join(max(0.0, self._deadline - time.monotonic()))
+        with surviving("let go"):
+            mailer.let_go()
 
     def owe(self, pks: Iterable[uuid.UUID]) -> None:
         """Tell the hands that these rows owe a mail. Never waits."""
@@ -220,4 +221,6 @@ def surviving(doing: str) -> Iterator[None]:
 
 
 os.register_at_fork(after_in_child=_start_again_after_fork)
-atexit.register(stop)
+# Not atexit: a worker that multiprocessing started, as granian's are, ends without it. It does end its threads, and
+# this is how concurrent.futures hears of that.
+threading._register_atexit(stop)  # type: ignore[attr-defined]

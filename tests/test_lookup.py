@@ -1,0 +1,221 @@
+"""Which account a typed address belongs to, and where its mail goes: to the stored address, and to one only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from pytest_django import DjangoAssertNumQueries
+
+from accounts.addresses import ascii_fold, fold
+from accounts.lookup import Mailbox, find_mailbox, find_mailboxes
+
+MakeUser = Callable[..., Any]
+
+DOTLESS = "m\u0131ke@example.com"
+FULL_WIDTH = "\uff41\uff44\uff41\uff20\uff45\uff58\uff41\uff4d\uff50\uff4c\uff45\uff0e\uff43\uff4f\uff4d"
+KELVIN = "mi\u212ae@example.com"
+LIGATURE = "o\ufb03ce@example.com"
+DECOMPOSED = "jose\u0301@example.com"
+COMPOSED = "jos\u00e9@example.com"
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def generous_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases differ in what they call equal; that of CVE-2019-19844 was generous, this one proposes everybody."""
+
+    class Everybody:
+        def filter(self, *conditions: Any) -> Everybody:
+            return self
+
+        def order_by(self, field: str) -> Any:
+            return get_user_model().objects.order_by(field)
+
+    monkeypatch.setattr(get_user_model()._default_manager, "annotate", lambda **_: Everybody())
+
+
+# --- Equal, or not ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ADA@EXAMPLE.COM", "ada@example.com"),
+        (FULL_WIDTH, "ada@example.com"),
+        (KELVIN, "mike@example.com"),
+        (LIGATURE, "office@example.com"),
+        (DECOMPOSED, COMPOSED),
+        ("STRASSE@example.com", "stra\u00dfe@example.com"),
+        (
+            "\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c3@example.com",
+            "\u03c3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2@example.com",
+        ),
+    ],
+)
+def test_two_spellings_of_one_address_fold_to_the_same(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(DOTLESS, "mike@example.com"), ("\u0430da@example.com", "ada@example.com"), (COMPOSED, "jose@example.com")],
+)
+def test_two_addresses_that_only_look_alike_do_not(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+@pytest.mark.parametrize("letter", ["\u212a", "\u00df", "\u0130", "\ufb01", "\uff21", "\u0390", "\u1e9e", "\u03c2"])
+def test_folding_twice_changes_nothing_more(letter: str) -> None:
+    assert fold(fold(letter)) == fold(letter)
+
+
+def test_only_the_case_of_ascii_letters_is_the_mail_servers_own_business() -> None:
+    assert ascii_fold("ADA@Example.com") == "ada@example.com"
+    assert ascii_fold("JOS\u00c9@example.com") == "jos\u00c9@example.com"
+
+
+# --- Found -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("typed", ["ada@example.com", "ADA@Example.COM", FULL_WIDTH])
+def test_an_account_is_found_however_its_address_is_typed(make_user: MakeUser, typed: str) -> None:
+    ada = make_user("ada@example.com")
+    assert find_mailbox(typed) == Mailbox("ada@example.com", (ada,))
+
+
+@pytest.mark.parametrize(
+    ("stored", "typed"), [("mike@example.com", KELVIN), ("office@example.com", LIGATURE), (COMPOSED, COMPOSED)]
+)
+def test_a_look_alike_that_folds_to_the_stored_address_is_mailed_at_the_stored_one(
+    make_user: MakeUser, stored: str, typed: str
+) -> None:
+    make_user(stored)
+    assert find_mailbox(typed).address == stored
+
+
+@pytest.mark.parametrize(
+    ("stored", "typed"),
+    [
+        ("mike@example.com", DOTLESS),
+        (DOTLESS, "mike@example.com"),
+        ("MIKE@example.com", DOTLESS),
+        ("mike@example.com", "mike@exampl\u0435.com"),
+        (COMPOSED, "jose@example.com"),
+    ],
+)
+def test_a_look_alike_that_only_the_database_may_call_equal_is_nobody(
+    make_user: MakeUser, stored: str, typed: str
+) -> None:
+    make_user(stored)
+    assert find_mailbox(typed) == Mailbox(reason="unknown")
+
+
+@pytest.mark.usefixtures("generous_database")
+def test_a_candidate_of_the_database_is_believed_only_after_python_has_compared_it(make_user: MakeUser) -> None:
+    mike = make_user("mike@example.com")
+    assert find_mailbox(DOTLESS) == Mailbox(reason="unknown")
+    assert find_mailbox("MIKE@example.com").users == (mike,)
+
+
+def test_mail_goes_to_the_stored_address_and_never_to_the_typed_one(make_user: MakeUser) -> None:
+    make_user("Ada.Lovelace@example.com")
+    assert find_mailbox("ADA.LOVELACE@EXAMPLE.COM").address == "Ada.Lovelace@example.com"
+
+
+def test_nobody_is_unknown(make_user: MakeUser) -> None:
+    make_user("ada@example.com")
+    assert find_mailbox("bob@example.com") == Mailbox(reason="unknown")
+
+
+def test_accounts_without_an_address_are_nobodys(make_user: MakeUser) -> None:
+    make_user("", username="robot")
+    assert find_mailbox("").users == ()
+
+
+# --- Several accounts ------------------------------------------------------------------------------------------------
+
+
+def test_addresses_that_differ_only_in_ascii_case_are_one_mailbox_with_all_its_accounts(make_user: MakeUser) -> None:
+    ada = make_user("ada@example.com", "ada")
+    root = make_user("Ada@example.com", "root")
+    assert find_mailbox("ada@example.com") == Mailbox("ada@example.com", (ada, root))
+
+
+def test_the_one_mailbox_of_several_accounts_is_mailed_as_typed_where_it_is_stored_so(make_user: MakeUser) -> None:
+    make_user("ada@example.com", "ada")
+    make_user("Ada@example.com", "root")
+    assert find_mailbox("Ada@example.com").address == "Ada@example.com"
+    assert find_mailbox("ADA@example.com").address == "ada@example.com"
+
+
+def test_of_stored_addresses_that_differ_in_more_the_one_equal_to_what_was_typed_wins(make_user: MakeUser) -> None:
+    narrow = make_user("office@example.com", "narrow")
+    ligature = make_user(LIGATURE, "ligature")
+    assert find_mailboxes([LIGATURE, "office@example.com", "Office@example.com"]) == {
+        LIGATURE: Mailbox(LIGATURE, (ligature,)),
+        "office@example.com": Mailbox("office@example.com", (narrow,)),
+        "Office@example.com": Mailbox("office@example.com", (narrow,)),
+    }
+
+
+@pytest.mark.usefixtures("generous_database")
+def test_where_none_of_several_stored_addresses_equals_what_was_typed_nobody_is_mailed(make_user: MakeUser) -> None:
+    make_user("office@example.com", "narrow")
+    make_user(LIGATURE, "ligature")
+    assert find_mailbox("o\uff46fice@example.com") == Mailbox(reason="ambiguous")
+
+
+@pytest.mark.usefixtures("generous_database")
+def test_one_mailbox_never_gets_the_links_of_another(make_user: MakeUser) -> None:
+    make_user("office@example.com", "narrow")
+    make_user(LIGATURE, "ligature")
+    assert [user.username for user in find_mailbox(LIGATURE).users] == ["ligature"]
+
+
+# --- Accounts that cannot be recovered -------------------------------------------------------------------------------
+
+
+def test_an_inactive_account_is_not_mailed(make_user: MakeUser) -> None:
+    make_user(is_active=False)
+    assert find_mailbox("ada@example.com") == Mailbox(reason="inactive")
+
+
+def test_an_account_that_has_no_password_of_its_own_is_not_mailed(make_user: MakeUser) -> None:
+    user = make_user()
+    user.set_unusable_password()
+    user.save()
+    assert find_mailbox("ada@example.com") == Mailbox(reason="unusable_password")
+
+
+def test_an_inactive_twin_neither_gets_a_link_nor_hinders_the_active_one(make_user: MakeUser) -> None:
+    make_user("Ada@example.com", "gone", is_active=False)
+    ada = make_user("ada@example.com", "ada")
+    assert find_mailbox("ada@example.com") == Mailbox("ada@example.com", (ada,))
+
+
+# --- Many at once ----------------------------------------------------------------------------------------------------
+
+
+def test_many_addresses_cost_one_query(make_user: MakeUser, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    users = {f"user{number}@example.com": make_user(f"user{number}@example.com") for number in range(5)}
+    strangers = [f"stranger{number}@example.com" for number in range(95)]
+    with django_assert_num_queries(1):
+        found = find_mailboxes([*users, *strangers])
+    assert {address: found[address].users for address in users} == {address: (u,) for address, u in users.items()}
+    assert {found[stranger].reason for stranger in strangers} == {"unknown"}
+
+
+def test_no_address_costs_no_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    with django_assert_num_queries(0):
+        assert find_mailboxes([]) == {}
+
+
+def test_the_account_model_may_call_its_address_otherwise(make_user: MakeUser, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_user("elsewhere@example.com", username="ada@example.com")
+    monkeypatch.setattr(get_user_model(), "get_email_field_name", classmethod(lambda _: "username"))
+    assert find_mailbox("ADA@example.com") == Mailbox("ada@example.com", (user,))
+    assert find_mailbox("elsewhere@example.com") == Mailbox(reason="unknown")

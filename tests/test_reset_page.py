@@ -1,0 +1,407 @@
+"""The page behind the mailed link, in a real browser: what it keeps secret, what it says, and who can use it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from playwright.sync_api import Locator, Page, expect
+
+from accounts.choices import State
+from accounts.models import ForgetPassword
+from accounts.views import RESET_PAGE_CSP
+from tests import browser
+from tests.browser import Visit
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice
+
+pytestmark = pytest.mark.browser
+chromium, visit = browser.chromium, browser.visit
+
+MISTYPED = "short"
+OVER = "This link or token can no longer be used."
+
+
+@pytest.fixture
+def letter(api: API, post: PostOffice, user: Any, live_server: Any) -> Letter:
+    """The mail that ada has been sent."""
+    api.request()
+    return post.deliver_one()
+
+
+def path_of(token: str) -> str:
+    return f"/reset/#token={token}"
+
+
+def status(page: Page) -> Any:
+    return expect(page.get_by_role("status"))
+
+
+def choose(page: Page, password: str) -> None:
+    page.get_by_label("New password").fill(password)
+    page.get_by_role("button", name="Set this password").click()
+
+
+# --- What the link does ----------------------------------------------------------------------------------------------
+
+
+def test_a_mailed_link_sets_the_password(visit: Visit, letter: Letter, user: Any) -> None:
+    page = visit.open(path_of(letter.token))
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("Your password is changed")
+    user.refresh_from_db()
+    assert user.check_password(NEW_PASSWORD)
+
+
+def test_the_mail_leads_to_the_page(letter: Letter) -> None:
+    assert f"https://accounts.example.com{path_of(letter.token)}" in letter.text
+
+
+def test_the_token_leaves_the_address_bar_and_the_history(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    page.get_by_label("New password").wait_for()
+    assert page.url == f"{visit.origin}/reset/"
+    page.goto("about:blank")
+    page.go_back()
+    assert page.url == f"{visit.origin}/reset/"
+
+
+def test_the_token_is_in_no_address_and_no_header(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("changed")
+    told = [request.url + str(request.all_headers()) for request in visit.requests]
+    assert len(told) >= 5
+    assert not [each for each in told if letter.token in each or "referer" in each.lower()]
+
+
+def test_the_token_is_kept_nowhere(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    page.get_by_label("New password").wait_for()
+    assert page.evaluate("[{...localStorage}, {...sessionStorage}, document.cookie]") == [{}, {}, ""]
+    assert letter.token not in page.content()
+
+
+def test_opening_the_link_changes_nothing(visit: Visit, letter: Letter) -> None:
+    before = ForgetPassword.objects.values().get()
+    page = visit.open(path_of(letter.token))
+    page.get_by_role("listitem").first.wait_for()
+    assert ForgetPassword.objects.values().get() == before
+
+
+def test_a_scanner_that_follows_every_link_spends_nothing(letter: Letter, api: API, user: Any) -> None:
+    before = ForgetPassword.objects.values().get()
+    html = str(letter.message.alternatives[0][0])  # type: ignore[attr-defined]
+    links = re.findall(r'https?://[^\s"<]+', letter.text + html)
+    assert len(links) >= 2
+    for link in links:
+        path = link.removeprefix("https://accounts.example.com")
+        for method in (Client().get, Client().head):
+            assert method(path).status_code == 200
+        Client().post(path)
+    assert ForgetPassword.objects.values().get() == before
+    assert api.reset(letter.token)["__typename"] == "ResetPasswordSuccess"
+
+
+def test_a_second_link_opened_in_the_same_tab_is_taken(visit: Visit, letter: Letter, user: Any) -> None:
+    page = visit.open("/reset/")
+    page.get_by_label("E-mail address").wait_for()
+    page.evaluate("(hash) => { location.hash = hash }", f"token={letter.token}")
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("changed")
+    assert page.url == f"{visit.origin}/reset/"
+
+
+# --- What it refuses -------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_password_says_why(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    choose(page, MISTYPED)
+    status(page).to_contain_text("at least 15 characters")
+    password = page.get_by_label("New password")
+    expect(password).to_have_attribute("aria-invalid", "true")
+    expect(password).to_be_focused()
+    expect(password).to_have_accessible_description(re.compile("at least 15 characters"))
+
+
+def test_a_refused_password_spends_nothing(visit: Visit, letter: Letter, user: Any) -> None:
+    page = visit.open(path_of(letter.token))
+    choose(page, MISTYPED)
+    status(page).to_contain_text("will not do")
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("changed")
+    user.refresh_from_db()
+    assert user.check_password(NEW_PASSWORD)
+
+
+def test_the_same_refusal_twice_is_announced_twice(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    choose(page, MISTYPED)
+    status(page).to_contain_text("will not do")
+    page.evaluate("""() => {
+        window.said = [];
+        const say = document.querySelector("[role=status]");
+        new MutationObserver(() => said.push(say.textContent)).observe(say, { childList: true });
+    }""")
+    choose(page, MISTYPED)
+    visit.wait_until(lambda: page.evaluate("said.length") >= 2)
+    assert page.evaluate("said[0]") == ""
+    assert "will not do" in page.evaluate("said[1]")
+
+
+def test_a_used_link_says_so_and_offers_another(visit: Visit, letter: Letter) -> None:
+    choose(visit.open(path_of(letter.token)), NEW_PASSWORD)
+    status(visit.page).to_contain_text("changed")
+    page = visit.open(path_of(letter.token))
+    status(page).to_contain_text(OVER)
+    page.get_by_role("button", name="Mail me a link").wait_for()
+    expect(page.get_by_label("New password")).to_be_hidden()
+
+
+def test_a_link_used_meanwhile_says_so_and_offers_another(visit: Visit, letter: Letter, api: API) -> None:
+    page = visit.open(path_of(letter.token))
+    page.get_by_label("New password").wait_for()
+    api.reset(letter.token)
+    choose(page, "another five words walk by")
+    status(page).to_contain_text(OVER)
+    page.get_by_role("button", name="Mail me a link").wait_for()
+
+
+def test_an_expired_link_says_so_before_anybody_types(visit: Visit, letter: Letter) -> None:
+    ForgetPassword.objects.update(link_issued_at=timezone.now() - timedelta(minutes=60))
+    page = visit.open(path_of(letter.token))
+    status(page).to_contain_text(OVER)
+    expect(page.get_by_label("New password")).to_be_hidden()
+
+
+@pytest.mark.parametrize("token", ["forged", "A" * 66, "%00", "<img src=x onerror=alert(1)>"])
+def test_a_forged_link_says_so(visit: Visit, letter: Letter, token: str) -> None:
+    page = visit.open(path_of(token))
+    status(page).to_contain_text(OVER)
+
+
+def test_a_lost_connection_loses_neither_token_nor_password(visit: Visit, letter: Letter, user: Any) -> None:
+    page = visit.open(path_of(letter.token))
+    page.get_by_role("listitem").first.wait_for()
+    page.context.set_offline(True)
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("Something went wrong")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Set this password").click()
+    status(page).to_contain_text("changed")
+    visit.complaints.clear()
+
+
+def test_a_check_that_cannot_be_made_keeps_the_form(visit: Visit, letter: Letter, settings: Any) -> None:
+    settings.THROTTLE_VERIFY_PER_IP = "1/hour"
+    visit.open(path_of(letter.token)).get_by_role("listitem").first.wait_for()
+    page = visit.open(path_of(letter.token))
+    status(page).to_contain_text("Please wait a little")
+    page.get_by_label("New password").wait_for()
+
+
+# --- Asking from the page --------------------------------------------------------------------------------------------
+
+
+def ask(page: Page, email: str) -> None:
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_role("button", name="Mail me a link").click()
+
+
+def test_asking_shows_the_words_of_the_mail(visit: Visit, post: PostOffice, user: Any) -> None:
+    page = visit.open("/reset/")
+    ask(page, "ada@example.com")
+    status(page).to_contain_text("two words")
+    words = page.get_by_role("status").locator("strong").inner_text()
+    assert words in post.deliver_one().text
+
+
+def test_the_code_of_the_mail_works_where_it_was_asked_for(visit: Visit, post: PostOffice, user: Any) -> None:
+    page = visit.open("/reset/")
+    ask(page, "ada@example.com")
+    code = page.get_by_label("Code from the mail")
+    code.wait_for()
+    code.fill(post.deliver_one().code)
+    code.press("Enter")
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("changed")
+    user.refresh_from_db()
+    assert user.check_password(NEW_PASSWORD)
+
+
+def test_a_wrong_code_says_how_many_tries_are_left(visit: Visit, user: Any) -> None:
+    page = visit.open("/reset/")
+    ask(page, "ada@example.com")
+    page.get_by_label("Code from the mail").fill("000000")
+    page.get_by_role("button", name="Go on").click()
+    status(page).to_contain_text("Tries left: 4")
+    expect(page.get_by_label("Code from the mail")).to_be_focused()
+
+
+def test_known_and_unknown_addresses_see_the_same(visit: Visit, user: Any) -> None:
+    said = []
+    for email in ("ada@example.com", "nobody@example.com"):
+        page = visit.open("/reset/")
+        ask(page, email)
+        status(page).to_contain_text("two words")
+        words = page.get_by_role("status").locator("strong").inner_text()
+        said.append(page.get_by_role("main").inner_text().replace(words, ""))
+    assert said[0] == said[1]
+
+
+def test_an_address_is_sent_as_it_was_typed(visit: Visit, user: Any) -> None:
+    ask(visit.open("/reset/"), "zoe@bücher.example")
+    visit.page.get_by_label("Code from the mail").wait_for()
+    assert visit.posted[-1]["variables"]["input"]["email"] == "zoe@bücher.example"
+
+
+def test_a_malformed_address_says_so(visit: Visit, user: Any) -> None:
+    page = visit.open("/reset/")
+    ask(page, "ada")
+    status(page).to_contain_text("does not look like an e-mail address")
+    expect(page.get_by_label("E-mail address")).to_have_attribute("aria-invalid", "true")
+
+
+def test_an_answer_lost_on_the_way_costs_no_second_mail(visit: Visit, user: Any) -> None:
+    page = visit.open("/reset/")
+    lost = []
+
+    def lose_the_answer(route: Any) -> None:
+        lost.append(route.fetch())
+        route.abort()
+
+    page.route("**/graphql*", lose_the_answer, times=1)
+    ask(page, "ada@example.com")
+    status(page).to_contain_text("Something went wrong")
+    ask(page, "ada@example.com")
+    status(page).to_contain_text("two words")
+    assert len(lost) == 1
+    assert ForgetPassword.objects.count() == 1
+    visit.complaints.clear()
+
+
+def test_this_was_not_me_waits_for_the_button(visit: Visit, user: Any) -> None:
+    page = visit.open("/reset/#report=forged")
+    button = page.get_by_role("button", name="It was not me")
+    button.wait_for()
+    assert page.url == f"{visit.origin}/reset/"
+    assert visit.posted == []
+    button.click()
+    status(page).to_contain_text(OVER)
+
+
+# --- Who can use it --------------------------------------------------------------------------------------------------
+
+FORMS = ("ask", "prove", "choose", "report")
+
+
+def open_form(visit: Visit, form: str, letter: Letter) -> Locator:
+    """Go the way that leads to a form."""
+    page = visit.open({"choose": path_of(letter.token), "report": "/reset/#report=forged"}.get(form, "/reset/"))
+    if form == "prove":
+        ask(page, "eve@example.com")
+    shown = page.locator(f"form#{form}:not([hidden])")
+    shown.wait_for()
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("form", "purposes"),
+    [("ask", ["username"]), ("prove", ["one-time-code"]), ("choose", ["username", "new-password"])],
+)
+def test_password_managers_know_what_each_field_is_for(
+    visit: Visit, letter: Letter, form: str, purposes: list[str]
+) -> None:
+    fields = open_form(visit, form, letter).locator("input:not([type=checkbox])")
+    assert [field.get_attribute("autocomplete") for field in fields.all()] == purposes
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_field_has_a_label(visit: Visit, letter: Letter, form: str) -> None:
+    for field in open_form(visit, form, letter).locator("input:not([hidden])").all():
+        assert field.evaluate("field => field.labels.length === 1 && field.labels[0].textContent.trim() !== ''")
+
+
+def test_a_password_can_be_pasted(visit: Visit, letter: Letter) -> None:
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visit.open(path_of(letter.token))
+    page.evaluate("(text) => navigator.clipboard.writeText(text)", NEW_PASSWORD)
+    page.get_by_label("New password").focus()
+    page.keyboard.press("ControlOrMeta+V")
+    expect(page.get_by_label("New password")).to_have_value(NEW_PASSWORD)
+
+
+def test_a_password_can_be_shown(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    password = page.get_by_label("New password")
+    expect(password).to_have_attribute("type", "password")
+    page.get_by_label("Show it").check()
+    expect(password).to_have_attribute("type", "text")
+
+
+def test_the_rules_stand_beside_the_field(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    page.get_by_role("listitem").first.wait_for()
+    expect(page.get_by_label("New password")).to_have_accessible_description(re.compile("at least 15 characters"))
+
+
+def test_the_keyboard_is_enough(visit: Visit, letter: Letter, user: Any) -> None:
+    page = visit.open(path_of(letter.token))
+    expect(page.get_by_label("New password")).to_be_focused()
+    page.keyboard.type(NEW_PASSWORD)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(page.get_by_label("New password")).to_have_value(NEW_PASSWORD)
+    expect(page.get_by_label("Show it")).to_be_checked()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button")).to_be_focused()
+    page.keyboard.press("Enter")
+    status(page).to_contain_text("changed")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_cut_off_on_a_small_phone(visit: Visit, letter: Letter, form: str) -> None:
+    visit.page.set_viewport_size({"width": 320, "height": 568})
+    open_form(visit, form, letter)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_without_javascript_the_page_says_what_it_needs() -> None:
+    # Read from the source: a Chromium told to run no scripts shows no <noscript> either.
+    assert "<noscript><p>This page needs JavaScript" in Client().get("/reset/").content.decode()
+
+
+# --- What the server sends -------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_guarded_by_its_headers() -> None:
+    response = Client().get("/reset/")
+    assert response["Content-Security-Policy"] == RESET_PAGE_CSP
+    assert "default-src 'none'" in RESET_PAGE_CSP
+    assert "unsafe" not in RESET_PAGE_CSP
+    assert "frame-ancestors 'none'" in RESET_PAGE_CSP
+    assert response["Cache-Control"] == "no-store"
+    assert response["Referrer-Policy"] == "no-referrer"
+    assert response["X-Frame-Options"] == "DENY"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert not response.cookies
+
+
+def test_the_well_known_address_leads_to_the_page() -> None:
+    response = Client().get("/.well-known/change-password")
+    assert (response.status_code, response["Location"]) == (302, "/reset/")
+
+
+def test_the_page_takes_no_post(db: None) -> None:
+    assert Client().post("/reset/", {"token": "x"}).status_code in {403, 405}
+    assert not ForgetPassword.objects.filter(state=State.COMPLETED).exists()
+
+
+def test_the_old_password_stays_until_the_form_is_sent(visit: Visit, letter: Letter, user: Any) -> None:
+    visit.open(path_of(letter.token)).get_by_label("New password").fill(NEW_PASSWORD)
+    user.refresh_from_db()
+    assert user.check_password(PASSWORD)

@@ -1,0 +1,292 @@
+"""The kept-open connection, and what becomes of a mail when the server, or the way to it, fails."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMessage
+
+from accounts import smtp
+from accounts.smtp import Connection, Failure, classify
+from tests.smtp_server import DROP, HOLD, SMTPServer, closed_port, mail_server, point_mail_at
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[SMTPServer]:
+    with mail_server(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(server: SMTPServer) -> Iterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def any_idleness_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "STALE_SECONDS", -1)
+
+
+def mail(to: str = "ada@example.com") -> EmailMessage:
+    return EmailMessage("Hello", "Hello.\n", "no-reply@example.com", [to])
+
+
+def failure_of(connection: Connection) -> Failure:
+    """Send a mail that must not go through, and tell how it failed."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 (which error it is, is what the tests ask)
+        connection.send(mail())
+    assert isinstance(caught.value, Exception)
+    return classify(caught.value)
+
+
+# --- Kept open -------------------------------------------------------------------------------------------------------
+
+
+def test_many_mails_take_one_connection(server: SMTPServer, connection: Connection) -> None:
+    for number in range(5):
+        connection.send(mail(f"user{number}@example.com"))
+    assert [letter.recipients for letter in server.letters] == [(f"user{number}@example.com",) for number in range(5)]
+    assert server.stages["CONNECT"] == server.stages["EHLO"] == 1
+
+
+def test_a_connection_just_used_is_not_asked_whether_it_lives(server: SMTPServer, connection: Connection) -> None:
+    connection.send(mail())
+    connection.send(mail())
+    assert server.stages["NOOP"] == 0
+
+
+def test_a_stale_connection_is_asked_whether_it_lives_and_used_on(
+    server: SMTPServer, connection: Connection, any_idleness_is_stale: None
+) -> None:
+    connection.send(mail())
+    connection.send(mail())
+    assert server.stages["NOOP"] == 1
+    assert server.stages["CONNECT"] == 1
+
+
+@pytest.mark.parametrize("answer", ["421 4.4.2 Idle for too long", DROP])
+def test_a_stale_connection_that_does_not_live_is_replaced(
+    server: SMTPServer, connection: Connection, any_idleness_is_stale: None, answer: str
+) -> None:
+    connection.send(mail())
+    server.on("NOOP", answer)
+    connection.send(mail())
+    assert [letter.connection for letter in server.letters] == [1, 2]
+
+
+def test_a_connection_cut_while_it_lay_idle_costs_a_reconnect_and_no_retry(
+    server: SMTPServer, connection: Connection
+) -> None:
+    connection.send(mail())
+    server.cut_connections()
+    connection.send(mail())
+    assert [letter.connection for letter in server.letters] == [1, 2]
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA", "END"])
+def test_a_reused_connection_that_breaks_costs_a_reconnect_and_no_retry(
+    server: SMTPServer, connection: Connection, stage: str
+) -> None:
+    connection.send(mail("ada@example.com"))
+    server.on(stage, DROP, times=1)
+    connection.send(mail("bob@example.com"))
+    assert [letter.recipients[0] for letter in server.letters] == ["ada@example.com", "bob@example.com"]
+
+
+def test_a_server_that_has_had_enough_of_a_connection_costs_a_reconnect_and_no_retry(
+    server: SMTPServer, connection: Connection
+) -> None:
+    connection.send(mail())
+    server.on("MAIL", "421 4.7.0 Too many mails on one connection", times=1)
+    connection.send(mail())
+    assert [letter.connection for letter in server.letters] == [1, 2]
+
+
+def test_a_server_that_breaks_every_connection_is_tried_twice_and_no_more(
+    server: SMTPServer, connection: Connection
+) -> None:
+    connection.send(mail())
+    server.on("MAIL", DROP)
+    assert failure_of(connection) == Failure("disconnected")
+    assert server.stages["CONNECT"] == 2
+
+
+def test_a_new_connection_that_breaks_is_not_tried_twice(server: SMTPServer, connection: Connection) -> None:
+    server.on("MAIL", DROP)
+    assert failure_of(connection) == Failure("disconnected")
+    assert server.stages["CONNECT"] == 1
+
+
+def test_closing_says_goodbye(server: SMTPServer, connection: Connection) -> None:
+    connection.send(mail())
+    connection.close()
+    server.wait_until(lambda: server.open_connections == 0)
+    assert server.stages["QUIT"] == 1
+
+
+def test_closing_survives_a_server_that_is_gone(server: SMTPServer, connection: Connection) -> None:
+    connection.send(mail())
+    server.cut_connections()
+    connection.close()
+    connection.close()
+
+
+def test_closing_survives_a_goodbye_beyond_all_bounds(server: SMTPServer, connection: Connection) -> None:
+    connection.send(mail())
+    server.on("QUIT", "221 " + "bye " * 3000)
+    connection.close()
+    connection.send(mail())
+    assert [letter.connection for letter in server.letters] == [1, 2]
+
+
+def test_a_closed_connection_opens_again(server: SMTPServer, connection: Connection) -> None:
+    connection.send(mail())
+    connection.close()
+    connection.send(mail())
+    assert [letter.connection for letter in server.letters] == [1, 2]
+
+
+# --- Failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer", "failure"),
+    [
+        ("RCPT", "550 5.1.1 Nobody here", Failure("smtp_550", permanent=True)),
+        ("RCPT", "553 5.1.3 No such syntax", Failure("smtp_553", permanent=True)),
+        ("RCPT", "451 4.7.1 Greylisted", Failure("smtp_451")),
+        ("RCPT", "452 4.2.2 Mailbox full", Failure("smtp_452")),
+        ("DATA", "451 4.3.0 Later", Failure("smtp_451")),
+        ("END", "554 5.7.1 Looks like spam", Failure("smtp_554", permanent=True)),
+        ("END", "452 4.3.1 Disk full", Failure("smtp_452")),
+        ("MAIL", "421 4.3.2 Going down", Failure("smtp_421")),
+        ("CONNECT", "421 4.3.2 Too busy", Failure("smtp_421")),
+        ("CONNECT", DROP, Failure("disconnected")),
+        ("MAIL", DROP, Failure("disconnected")),
+        ("DATA", DROP, Failure("disconnected")),
+        ("END", DROP, Failure("disconnected")),
+    ],
+)
+def test_an_answer_of_5xx_is_final_and_everything_else_may_pass(
+    server: SMTPServer, connection: Connection, stage: str, answer: str, failure: Failure
+) -> None:
+    server.on(stage, answer)
+    assert failure_of(connection) == failure
+
+
+def test_a_server_that_refuses_the_login_may_yet_be_mended(settings: Any, server: SMTPServer) -> None:
+    point_mail_at(settings, server.port, username="mailer", password="wrong")
+    server.on("AUTH", "535 5.7.8 Wrong")
+    assert failure_of(Connection()) == Failure("smtp_auth")
+
+
+def test_a_port_that_refuses_may_open_again(settings: Any) -> None:
+    with closed_port() as port:
+        point_mail_at(settings, port)
+        assert failure_of(Connection()) == Failure("refused")
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "DATA", "END"])
+def test_a_server_that_falls_silent_is_left_after_the_timeout(settings: Any, server: SMTPServer, stage: str) -> None:
+    point_mail_at(settings, server.port, timeout=0.2)
+    server.on(stage, HOLD)
+    assert failure_of(Connection()) == Failure("timeout")
+
+
+def test_a_server_without_tls_may_learn_it(settings: Any, server: SMTPServer) -> None:
+    point_mail_at(settings, server.port, use_ssl=True)
+    assert failure_of(Connection()) == Failure("tls")
+
+
+def test_a_mail_is_not_sent_in_the_clear_where_tls_was_asked_for(settings: Any, server: SMTPServer) -> None:
+    point_mail_at(settings, server.port, use_tls=True)
+    connection = Connection()
+    for _ in range(2):
+        assert not failure_of(connection).permanent
+    assert server.stages["MAIL"] == 0
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (TimeoutError("connect"), Failure("timeout")),
+        (ConnectionRefusedError(), Failure("refused")),
+        (ConnectionResetError(), Failure("network")),
+        (ssl.SSLCertVerificationError("self-signed"), Failure("tls")),
+        (OSError("no route"), Failure("network")),
+        (smtplib.SMTPNotSupportedError("no AUTH"), Failure("network")),
+        (ValueError("a header of two lines"), Failure("error")),
+    ],
+)
+def test_what_never_came_from_a_server_is_named_and_may_pass(error: Exception, failure: Failure) -> None:
+    assert classify(error) == failure
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer"),
+    [("RCPT", "550 Nobody"), ("RCPT", "451 Later"), ("END", "554 Spam"), ("MAIL", DROP), ("END", DROP)],
+)
+def test_a_failure_leaves_no_connection_open(
+    server: SMTPServer, connection: Connection, stage: str, answer: str
+) -> None:
+    server.on(stage, answer)
+    failure_of(connection)
+    server.wait_until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.parametrize("stage", ["EHLO", "AUTH"])
+def test_a_connection_that_never_came_to_be_is_not_left_open(settings: Any, server: SMTPServer, stage: str) -> None:
+    point_mail_at(settings, server.port, username="mailer", password="wrong")
+    server.on(stage, "535 5.7.8 Wrong")
+    connection = Connection()
+    failure_of(connection)
+    server.wait_until(lambda: server.open_connections == 0, timeout=2)
+
+
+def test_after_a_failure_the_next_mail_takes_a_new_connection(server: SMTPServer, connection: Connection) -> None:
+    server.refused["bad@example.com"] = "550 5.1.1 Nobody here"
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        connection.send(mail("bad@example.com"))
+    connection.send(mail("good@example.com"))
+    assert [letter.recipients for letter in server.letters] == [("good@example.com",)]
+
+
+# --- The probe -------------------------------------------------------------------------------------------------------
+
+
+def test_the_probe_finds_a_server_that_greets_and_leaves_nothing_behind(server: SMTPServer) -> None:
+    assert smtp.server_answers()
+    server.wait_until(lambda: server.open_connections == 0)
+    assert server.stages["MAIL"] == 0
+
+
+@pytest.mark.parametrize("answer", [DROP, "421 4.3.2 Too busy", "554 5.3.2 No service here"])
+def test_the_probe_takes_a_server_for_down_that_does_not_greet(server: SMTPServer, answer: str) -> None:
+    server.on("CONNECT", answer)
+    assert not smtp.server_answers()
+
+
+def test_the_probe_takes_a_closed_port_for_a_server_that_is_down(settings: Any) -> None:
+    with closed_port() as port:
+        point_mail_at(settings, port)
+        assert not smtp.server_answers()
+
+
+def test_the_probe_takes_a_silent_server_for_down(settings: Any, server: SMTPServer) -> None:
+    point_mail_at(settings, server.port, timeout=0.2)
+    server.on("CONNECT", HOLD)
+    assert not smtp.server_answers()
+
+
+def test_the_probe_leaves_nothing_behind_where_the_login_is_refused(settings: Any, server: SMTPServer) -> None:
+    point_mail_at(settings, server.port, username="mailer", password="wrong")
+    server.on("AUTH", "535 5.7.8 Wrong")
+    assert not smtp.server_answers()
+    server.wait_until(lambda: server.open_connections == 0)
