@@ -38,6 +38,8 @@ class RecoverySettings:
     MAIL_RETRY_SECONDS: int = 10
     """The first pause after a failure; it doubles with every further one."""
     MAIL_MAX_ATTEMPTS: int = 10
+    MAIL_OVERDUE_SECONDS: int = 30
+    """With Celery: what has been due for this long has been lost by the broker, or was never published."""
 
     def __getattribute__(self, name: str) -> Any:
         default = object.__getattribute__(self, name)

@@ -20,14 +20,13 @@ from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from accounts import mailer, smtp, workers
+from accounts.conf import conf
 from accounts.models import ForgetPassword
 
 logger = logging.getLogger(__name__)
 
 QUEUE_SIZE = 1000
 """Messages waiting to be published. One that does not fit is dropped, the message and never the mail."""
-OVERDUE = timedelta(seconds=30)
-"""What has been due for this long has been lost by the broker, or was never published."""
 
 _local = threading.local()
 
@@ -57,7 +56,7 @@ class PublishingCrew(workers.Crew):
 
     def sweep(self) -> None:
         if self._sweeps and self._waiting.empty():
-            overdue = ForgetPassword.objects.due(timezone.now() - OVERDUE)
+            overdue = ForgetPassword.objects.due(timezone.now() - timedelta(seconds=conf.MAIL_OVERDUE_SECONDS))
             self.owe(overdue.values_list("pk", flat=True)[:QUEUE_SIZE])
 
     def dismiss(self) -> None:

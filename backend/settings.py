@@ -183,6 +183,7 @@ MAIL_THREADS = env.number("MAIL_THREADS", 4, least=1, most=64)
 MAIL_SWEEP_SECONDS = env.number("MAIL_SWEEP_SECONDS", 10, least=1, most=3600)
 MAIL_LEASE_SECONDS = env.number("MAIL_LEASE_SECONDS", 120, least=1, most=3600)
 MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
+MAIL_OVERDUE_SECONDS = env.number("MAIL_OVERDUE_SECONDS", 30, least=1, most=3600)
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or ""

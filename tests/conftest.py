@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,6 +179,14 @@ def later(clock: time_machine.Traveller) -> Callable[..., None]:
         clock.shift(timedelta(**amount))
 
     return move
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that a deployment needs, to be copied."""
+    from tests.deployment import prepare
+
+    return prepare(tmp_path_factory.mktemp("prepared"))
 
 
 def record_of(request_id: str) -> ForgetPassword:

@@ -217,6 +217,7 @@ def test_asking_shows_the_words_of_the_mail(visit: Visit, post: PostOffice, user
     ask(page, "ada@example.com")
     status(page).to_contain_text("two words")
     words = page.get_by_role("status").locator("strong").inner_text()
+    assert words == ForgetPassword.objects.get().match_phrase
     assert words in post.deliver_one().text
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from django.core import serializers
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
@@ -249,7 +250,12 @@ def test_a_doorbell_that_is_broken_breaks_no_request(api: API, monkeypatch: pyte
     assert ForgetPassword.objects.count() == 1
 
 
-def test_a_resend_is_mailed_without_waiting_for_a_sweep(settings: Any, server: SMTPServer, user: Any, api: API) -> None:
+def test_a_resend_is_mailed_without_waiting_for_a_sweep(
+    settings: Any, server: SMTPServer, user: Any, api: API, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = the_sweeps(monkeypatch)
+    dispatch.start()
+    sweeps(1)
     settings.MAIL_SWEEP_SECONDS, settings.PASSWORD_RESET_COOLDOWN = 3600, 0
     first_is_sent = wait_for_settled(1)
     reset = api.request()
@@ -388,14 +394,14 @@ def test_one_broken_round_ends_no_thread_and_says_nothing_secret(
 
 
 def test_while_the_server_is_down_known_and_unknown_alike_stay_queued_and_both_move_when_it_is_back(
-    server: SMTPServer, user: Any, api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: SMTPServer, user: Any, api: API, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "PROBE_SECONDS", 0.05)
     server.on("CONNECT", DROP)
-    sweeps = the_sweeps(monkeypatch)
+    sweeps, found_down = the_sweeps(monkeypatch), threading.Event()
+    monkeypatch.setattr(workers.logger, "warning", lambda *_: found_down.set())
     api.request("early-bird@example.com")  # sets the first probe off
-    while "the mail server is down" not in caplog.text:
-        sweeps(1)
+    assert found_down.wait(WAIT)
     sweeps(2)  # a round that began before is over
 
     resets = [api.request("ada@example.com"), api.request("nobody@example.com")]
@@ -491,6 +497,24 @@ def test_the_threads_leave_no_database_connection_open(server: SMTPServer, user:
     by_threads = [connection for connection in opened if connection is not connections["default"]]
     assert len(by_threads) >= 2
     assert [connection.connection for connection in by_threads] == [None] * len(by_threads)
+
+
+def test_a_sender_lets_go_of_a_database_connection_that_has_come_of_age(
+    settings: Any, server: SMTPServer, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAIL_THREADS = 1
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
+    closed, close = threading.Event(), BaseDatabaseWrapper.close
+
+    def note(connection: BaseDatabaseWrapper) -> None:
+        close(connection)
+        if threading.current_thread().name == "mail-hand-1":
+            closed.set()
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "close", note)
+    asked()
+    server.wait_until(lambda: server.letters)
+    assert closed.wait(WAIT / 2), "not before it has been idle for long"
 
 
 PREPARE = """

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         crew.start()
         while not (once or self.stopped.wait(1)):
             self._progress()
-        crew.stop(timeout=float("inf") if once else workers.DRAIN_SECONDS)
+        crew.stop(timeout=threading.TIMEOUT_MAX if once else workers.DRAIN_SECONDS)
         self._progress()
         if sys.stdout.isatty():
             self.stdout.write("")
