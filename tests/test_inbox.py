@@ -13,7 +13,7 @@ import pytest
 import requests
 from django.test import Client
 
-from tests.test_serve import ROOT, Running, free_port, running, wait_until
+from tests.deployment import ROOT, Running, free_port, running, wait_until
 
 REQUEST = (
     'mutation { requestPasswordReset(input: {email: "demo@example.com"}) '
