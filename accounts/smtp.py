@@ -95,14 +95,12 @@ def server_answers() -> bool:
 
 
 def classify(error: Exception) -> Failure:
-    """Name a failure. A 5xx is an answer and final; everything else may pass."""
+    """Name a failure. A 5xx about recipient or message is final; one about sender or login, an operator can mend."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = [code for code, _ in error.recipients.values()]
-        return _by_code(max(codes, default=0))
-    if isinstance(error, smtplib.SMTPAuthenticationError):
-        return Failure("smtp_auth")  # the operator will mend it, and then the mail should go
+        return _by_code(max(codes, default=0), final=True)
     if isinstance(error, smtplib.SMTPResponseException):
-        return _by_code(error.smtp_code)
+        return _by_code(error.smtp_code, final=isinstance(error, smtplib.SMTPDataError))
     if _timed_out(error):
         return Failure("timeout")
     if isinstance(error, smtplib.SMTPServerDisconnected):
@@ -128,5 +126,5 @@ def _timed_out(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
-def _by_code(code: int) -> Failure:
-    return Failure(f"smtp_{code}", permanent=500 <= code < 600)
+def _by_code(code: int, *, final: bool) -> Failure:
+    return Failure(f"smtp_{code}", permanent=final and 500 <= code < 600)

@@ -80,9 +80,9 @@ class Running:
 
 @contextmanager
 def running(command: list[str], port: int | None, environment: dict[str, str], log: Path) -> Iterator[Running]:
-    """Start a process and wait for its port, if it has one; whatever happens, it and its children are gone at the end."""
+    """Start a process and wait for its port, if it has one; whatever happens, all of it is gone at the end."""
     with (
-        log.open("ab") as out,
+        log.open("wb") as out,
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True) as process,
     ):
         server = Running(process, port or 0, log)

@@ -183,7 +183,17 @@ def test_an_answer_of_5xx_is_final_and_everything_else_may_pass(
 def test_a_server_that_refuses_the_login_may_yet_be_mended(settings: Any, server: SMTPServer) -> None:
     point_mail_at(settings, server.port, username="mailer", password="wrong")
     server.on("AUTH", "535 5.7.8 Wrong")
-    assert failure_of(Connection()) == Failure("smtp_auth")
+    assert failure_of(Connection()) == Failure("smtp_535")
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "MAIL"])
+def test_a_server_that_refuses_us_rather_than_the_mail_may_yet_be_mended(
+    settings: Any, server: SMTPServer, stage: str
+) -> None:
+    """A sender that is not ours to use, an address that is blocked: an operator's to mend, and no reason to give up."""
+    point_mail_at(settings, server.port)
+    server.on(stage, "550 5.7.1 Not from here")
+    assert failure_of(Connection()) == Failure("smtp_550")
 
 
 def test_a_port_that_refuses_may_open_again(settings: Any) -> None:
