@@ -23,7 +23,7 @@ run: setup ## Set up and serve for development, with GraphiQL, an inbox and a de
 
 test: setup $(VENV)/dev.stamp ## Set up and run every test, on SQLite and on PostgreSQL
 	$(PY) -m pytest
-	$(PY) -m tests.postgres $(PY) -m pytest -m "not browser"
+	$(PY) -m tests.postgres $(PY) -m pytest -m "not browser and not processes"
 
 setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
 	@:

@@ -30,6 +30,8 @@ from tests.deployment import (
 )
 from tests.smtp_server import closed_port
 
+pytestmark = pytest.mark.processes
+
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 
 

@@ -15,6 +15,8 @@ from django.test import Client
 
 from tests.deployment import ROOT, Running, free_port, running, wait_until
 
+pytestmark = pytest.mark.processes
+
 REQUEST = (
     'mutation { requestPasswordReset(input: {email: "demo@example.com"}) '
     "{ ... on RequestPasswordResetSuccess { reset { matchPhrase } } } }"

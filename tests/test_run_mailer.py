@@ -13,6 +13,8 @@ import pytest
 from tests.deployment import CROWD, PATIENCE, Running, Site, mailed_to, request_all, running, site_in
 from tests.smtp_server import HOLD
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def site(tmp_path: Path, prepared: Path) -> Iterator[Site]:

@@ -29,6 +29,8 @@ from tests.deployment import (
 )
 from tests.smtp_server import DROP, HOLD
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def site(tmp_path: Path, prepared: Path) -> Iterator[Site]:
