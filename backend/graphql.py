@@ -32,6 +32,8 @@ GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
 MAX_BODY = 64 * 1024
 """Bytes; the longest honest request is a few kilobytes."""
+MAX_JSON_DEPTH = 64
+"""Levels. Pythons differ in what their JSON reader can bear; no honest variables have more than three."""
 HANDLE_TAKING_QUERIES = frozenset({"passwordResetStatus"})
 """Queries that must not be sent by GET: their handle would stand in every access log on the way."""
 
@@ -185,7 +187,14 @@ def _load(raw: bytes) -> Any:
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, "This is not JSON in UTF-8.") from error
+    if _is_deeper(data, MAX_JSON_DEPTH):
+        raise RequestRefused(400, f"JSON nested more than {MAX_JSON_DEPTH} levels deep is not read.")
     return data
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(children) and (levels == 0 or any(_is_deeper(child, levels - 1) for child in children))
 
 
 def _no_constant(name: str) -> Any:
