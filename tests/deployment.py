@@ -29,7 +29,7 @@ HOST = "accounts.example.com"
 PROXIED = {"Host": HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"}
 """What a proxy that speaks TLS tells the server behind it."""
 CROWD = [f"user{number}@example.com" for number in range(8)]
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds; a busy machine is not a failure."""
 
 MAKE_USERS = f"""

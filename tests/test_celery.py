@@ -81,6 +81,9 @@ def working(site: Site) -> Iterator[Running]:
     with running(command, None, site.environment, log) as worker:
         wait_until(lambda: " ready." in log.read_text())
         yield worker
+        # How a worker ends when it is told to is Celery's; what it leaves undone is what these tests are about.
+        worker.process.kill()
+        worker.process.wait()
 
 
 def test_what_is_requested_is_mailed_by_the_worker(tmp_path: Path, prepared: Path, broker: Broker) -> None:
