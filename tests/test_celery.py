@@ -76,8 +76,11 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 @contextmanager
 def working(site: Site) -> Iterator[Running]:
     """A Celery worker of this deployment, ready for its first task."""
-    log = site.folder / f"worker-{uuid.uuid4().hex[:8]}.log"
+    # A name of its own, and no talk with others: at a shared broker, two workers of one name answer for each other.
+    name = f"worker-{uuid.uuid4().hex[:8]}"
+    log = site.folder / f"{name}.log"
     command = [sys.executable, "-m", "celery", "-A", "backend", "worker", "--concurrency", "2", "--loglevel", "INFO"]
+    command += ["--hostname", f"{name}@%h", "--without-mingle", "--without-gossip"]
     with running(command, None, site.environment, log) as worker:
         wait_until(lambda: " ready." in log.read_text())
         yield worker
