@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parseaddr
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +15,7 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.utils import translation
-from django.utils.functional import Promise
+from django.utils.html import escape
 from django.utils.translation import get_supported_language_variant
 from django.utils.translation import gettext_lazy as _
 
@@ -25,6 +28,12 @@ SHOWN_NAME = 40
 
 _LINK_LIKE = re.compile(r"\S*(//|www\.|mailto:|\.\w+/)\S*", re.IGNORECASE)
 """What a mail program may make a link of."""
+
+_SUBJECTS = {
+    "code": _("Your code to reset the password"),
+    "link": _("Your link to reset the password"),
+    "changed": _("Your password was changed"),
+}
 
 # Only these words are ever printed: a header that the asker wrote must not speak in a mail that we sign.
 _BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
@@ -46,29 +55,21 @@ def reset_mail(
     code = ""
     if with_code and len(users) == 1:
         code = codes.code(record.pk, record.seed, account_of(users[0]), record.generation)
-    links = [
-        {
-            "name": _shown_name(user) or f"#{number}",
-            "url": f"{conf.reset_page}#token={codes.link_token(record.pk, record.seed, account_of(user))}",
-        }
-        for number, user in enumerate(users, start=1)
-    ]
-    context = {
+    words = {
         "code": code,
-        "links": links,
-        "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
-        "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
         "phrase": record.match_phrase,
-        "asked_at": record.created_at,
+        "asked_at": _moment(record.created_at),
         "asked_from": describe_client(record.user_agent),
     }
-    subject = _("Your code to reset the password") if code else _("Your link to reset the password")
-    return _message("reset", subject, address, record, context)
+    for number, user in enumerate(users, start=1):
+        words[f"name{number}"] = _shown_name(user) or f"#{number}"
+        words[f"url{number}"] = f"{conf.reset_page}#token={codes.link_token(record.pk, record.seed, account_of(user))}"
+    return _message("code" if code else "link", address, record, words, links=len(users))
 
 
 def changed_mail(record: ForgetPassword, address: str) -> EmailMultiAlternatives:
     """The news that the password is another one now. No code and no link to set a password is in it."""
-    return _message("changed", _("Your password was changed"), address, record, {"changed_at": record.completed_at})
+    return _message("changed", address, record, {"changed_at": _moment(record.completed_at or record.updated_at)})
 
 
 def describe_client(user_agent: str) -> str:
@@ -77,25 +78,67 @@ def describe_client(user_agent: str) -> str:
     return ", ".join(name for name in found if name)
 
 
-def _message(
-    template: str, subject: Promise, address: str, record: ForgetPassword, context: dict[str, Any]
-) -> EmailMultiAlternatives:
-    host = urlsplit(conf.reset_page).hostname or ""
-    with translation.override(_language(record.locale)):
-        context = {"host": host, "reset_page": conf.reset_page, **context}
-        spoken_subject = str(subject)
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A mail of one kind in one language, rendered with blanks where each mail has words of its own.
+
+    Rendering takes longer than all else that is done for a mail, and most mails differ in a few words only.
+    """
+
+    subject: str
+    text: str
+    html: str
+
+    def fill(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """Text and HTML with the words in the blanks; in one pass, so that no word can bring a blank."""
+        text = _BLANK.sub(lambda blank: words[blank[1]], self.text)
+        return text, _BLANK.sub(lambda blank: escape(words[blank[1]]), self.html)
+
+
+_BLANK = re.compile("\ue000(\\w+)\ue001")
+
+
+@lru_cache(256)
+def _form(kind: str, language: str, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]) -> _Form:
+    """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
+    words = {name: f"\ue000{name}\ue001" for name in blanks}
+    listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
+    context = {**dict(facts), **words, "links": listed}
+    template = "changed" if kind == "changed" else "reset"
+    with translation.override(language):
         # The origin-bound code must be the very last line.
         text = render_to_string(f"accounts/mail/{template}.txt", context).strip() + "\n"
         html = render_to_string(f"accounts/mail/{template}.html", context)
+        return _Form(str(_SUBJECTS[kind]), text, html)
+
+
+def _message(
+    kind: str, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0
+) -> EmailMultiAlternatives:
+    host = urlsplit(conf.reset_page).hostname or ""
+    facts = {
+        "host": host,
+        "reset_page": conf.reset_page,
+        "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
+        "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
+    }
+    blanks = tuple(name for name, word in words.items() if word)
+    form = _form(kind, _language(record.locale), blanks, links, tuple(facts.items()))
+    text, html = form.fill(words)
     sender_host = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or host
     headers = {
         # The same for every try: a server that has it already can tell, and so can a reader of two.
         "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}@{sender_host}>",
         "Auto-Submitted": "auto-generated",
     }
-    message = EmailMultiAlternatives(spoken_subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
+    message = EmailMultiAlternatives(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
+
+
+def _moment(at: datetime) -> str:
+    """A time as every language can read it, such as `2026-03-01 12:00 UTC`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _language(locale: str) -> str:

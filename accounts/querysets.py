@@ -7,7 +7,7 @@ Nothing here is read, changed in Python and saved back: of fifty parallel calls 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -110,10 +110,31 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         """Rows whose account nobody has looked for yet, the oldest first."""
         return self.filter(looked_at=None).order_by("created_at")
 
-    def stamp_looked(self, pk: uuid.UUID, now: datetime, **findings: Any) -> bool:
-        """Note that a row has been looked up, and what was found; to its holder it is SENT, whatever that was."""
-        moved = self._if(Q(state=State.QUEUED), "state", State.SENT)
-        return self._one(pk, looked_at=None).update(looked_at=now, sent_at=now, state=moved, updated_at=now, **findings)
+    def stamp_looked(
+        self,
+        pks: Collection[uuid.UUID],
+        now: datetime,
+        *,
+        users: Mapping[uuid.UUID, Any],
+        strangers: Collection[uuid.UUID],
+        owing_nothing: Collection[uuid.UUID],
+    ) -> int:
+        """Note what a look has found: the user, by primary key, of each row that has exactly one.
+
+        To their holders all rows are SENT, whatever was found, and all by one statement, so that its length or order
+        tells nobody apart. Strangers' addresses are wiped.
+        """
+        user = cast("models.ForeignKey[Any, Any]", self.model._meta.get_field("user"))
+        owners = [When(pk=pk, then=Value(key, user.target_field)) for pk, key in users.items()]
+        return self.filter(pk__in=pks, looked_at=None).update(
+            looked_at=now,
+            sent_at=now,
+            state=self._if(Q(state=State.QUEUED), "state", State.SENT),
+            updated_at=now,
+            user_id=Case(*owners, output_field=user.target_field),
+            email=self._if(Q(pk__in=strangers), "email", ""),
+            **{name: self._if(Q(pk__in=owing_nothing), name, value) for name, value in NOTHING_DUE.items()},
+        )
 
     def due(self, now: datetime) -> ForgetPasswordQuerySet:
         """Rows that owe a mail now and that nobody is sending, the longest due first."""
@@ -152,9 +173,10 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             mail_claimed_at=None, mail_attempts=F("mail_attempts") - 1
         )
 
-    def settle(self, pk: uuid.UUID, mail: str, claimed_at: datetime, now: datetime) -> bool:
+    def settle(self, pks: Collection[uuid.UUID], mail: str, claimed_at: datetime, now: datetime) -> int:
         """Nothing is owed any more. Fenced: only the claim that is still in force may say so."""
-        return self._one(pk, mail_due=mail, mail_claimed_at=claimed_at).update(updated_at=now, **NOTHING_DUE)
+        settled = self.filter(pk__in=pks, mail_due=mail, mail_claimed_at=claimed_at)
+        return settled.update(updated_at=now, **NOTHING_DUE)
 
     def postpone(
         self, pk: uuid.UUID, mail: str, claimed_at: datetime, *, retry_at: datetime | None, error: str, now: datetime

@@ -26,6 +26,11 @@ IDLE_SECONDS = 30.0
 MAX_BATCH = 20
 BATCH_WORTH = 0.25
 """A sender claims as many mails at once as it sends in this many seconds: one from a slow server, many from a fast."""
+CROWDED = 0.9
+"""The part of a processor that all senders may use together; beyond it, one more would only be in the others' way."""
+NAP_SECONDS = 1.0
+RELIEF_SECONDS = 0.25
+"""How often somebody looks after the senders: far more often than a claimed mail may go unbegun."""
 
 
 class Crew:
@@ -119,7 +124,10 @@ class SendingCrew(Crew):
 
     def __init__(self, hands: int) -> None:
         super().__init__(hands)
+        self._threads.append(threading.Thread(target=self._relieve, name="mail-relief", daemon=True))
         self._hands = hands
+        self._sending = 0
+        self._counting = threading.Lock()
         # As many wake-ups as there are hands; one that does not fit finds everybody awake, and is dropped.
         self._wake_ups: queue.Queue[bool] = queue.Queue(hands)
 
@@ -144,31 +152,62 @@ class SendingCrew(Crew):
 
     def _work(self) -> None:
         connection = smtp.Connection()
-        go_on = True
+        go_on, patience = True, IDLE_SECONDS
         while go_on:
             try:
-                go_on = self._wake_ups.get(timeout=IDLE_SECONDS)
+                go_on = self._wake_ups.get(timeout=patience)
             except queue.Empty:
-                connection.close()
-                connections.close_all()
-                continue
-            with surviving("send"):
-                self._send_all(connection)
+                if patience == IDLE_SECONDS:
+                    connection.close()
+                    connections.close_all()
+                    continue
+            patience = IDLE_SECONDS
+            with surviving("send"), self._counted():
+                crowded = self._send_all(connection)
+                patience = NAP_SECONDS if crowded else IDLE_SECONDS
             close_old_connections()
         connection.close()
         connections.close_all()
 
-    def _send_all(self, connection: smtp.Connection) -> None:
-        """Send until nothing is due. A full batch hints at a backlog, and calls one more hand to it."""
+    def _send_all(self, connection: smtp.Connection) -> bool:
+        """Send until nothing is due, and then say False; or leave it to the other hands, and say True.
+
+        A full batch hints at a backlog, and calls one more hand to it, if that can help. While a mail server is slow,
+        each hand waits most of the time, and the more, the better. A fast one leaves them waiting for the interpreter
+        alone; then one of them takes a nap, and the others get as much done with less ado.
+        """
         batch = 1
         while time.monotonic() < self._deadline:
-            begun = time.monotonic()
+            begun, used = time.monotonic(), time.thread_time()
             claimed = mailer.send_due(connection, batch)
             if claimed < batch:
-                break
+                return False
+            took = time.monotonic() - begun + 1e-6
+            crowded = self._sending > 1 and self._sending * (time.thread_time() - used) / took > CROWDED
             if not self.stopping.is_set():
+                if crowded:
+                    return True
                 self._wake(True)
-            batch = max(1, min(MAX_BATCH, 2 * batch, int(BATCH_WORTH * claimed / (time.monotonic() - begun + 1e-6))))
+            batch = max(1, min(MAX_BATCH, 2 * batch, int(BATCH_WORTH * claimed / took)))
+        return False
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._sending += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._sending -= 1
+
+    def _relieve(self) -> None:
+        """Look after the hands: a server that says nothing may hold up one mail, but not those claimed with it."""
+        while not self.stopping.wait(RELIEF_SECONDS):
+            with surviving("relieve"):
+                mailer.relieve()
+            close_old_connections()
+        connections.close_all()
 
 
 _lock = threading.Lock()
@@ -202,6 +241,7 @@ def _start_again_after_fork() -> None:
     """Threads do not survive a fork; a server that forks workers after loading the application wants them in each."""
     global _crew, _lock
     _crew, _lock = None, threading.Lock()
+    mailer.forget()
     if _make_crew is not None:
         ring(_make_crew)
 

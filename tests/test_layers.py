@@ -32,6 +32,7 @@ COLUMNS = {
         "accounts.tasks",
         "accounts.workers",
         "accounts.mailer",
+        "accounts.batches",
         "accounts.mails  accounts.smtp",
     ),
     "the ground": (

@@ -21,7 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
-from accounts import codes, dispatch, mailer, receivers, signals, smtp, workers
+from accounts import batches, codes, dispatch, mailer, receivers, signals, smtp, workers
 from accounts.addresses import fold
 from accounts.choices import State
 from accounts.models import ForgetPassword
@@ -320,7 +320,7 @@ def test_a_sender_claims_one_mail_at_a_time_from_a_slow_server_and_many_from_a_f
 def test_what_is_claimed_and_not_begun_in_time_is_given_back_and_the_try_does_not_count(
     server: SMTPServer, make_user: MakeUser, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailer, "BATCH_SECONDS", 0)
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0)
     make_user("ada@example.com")
     left_by_another_process(settings, "ada@example.com")
     mailer.look()
