@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.html import escape
@@ -21,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import codes
 from accounts.conf import conf
+from accounts.letters import Letter
 from accounts.models import ForgetPassword, account_of
 
 SHOWN_NAME = 40
@@ -48,9 +48,7 @@ _SYSTEMS = {
 }
 
 
-def reset_mail(
-    record: ForgetPassword, address: str, users: Sequence[Any], *, with_code: bool
-) -> EmailMultiAlternatives:
+def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, with_code: bool) -> Letter:
     """The way back in: a link for each account of the mailbox, and the code where there is exactly one."""
     code = ""
     if with_code and len(users) == 1:
@@ -67,7 +65,7 @@ def reset_mail(
     return _message("code" if code else "link", address, record, words, links=len(users))
 
 
-def changed_mail(record: ForgetPassword, address: str) -> EmailMultiAlternatives:
+def changed_mail(record: ForgetPassword, address: str) -> Letter:
     """The news that the password is another one now. No code and no link to set a password is in it."""
     return _message("changed", address, record, {"changed_at": _moment(record.completed_at or record.updated_at)})
 
@@ -112,9 +110,7 @@ def _form(kind: str, language: str, blanks: tuple[str, ...], links: int, facts: 
         return _Form(str(_SUBJECTS[kind]), text, html)
 
 
-def _message(
-    kind: str, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0
-) -> EmailMultiAlternatives:
+def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
     host = urlsplit(conf.reset_page).hostname or ""
     facts = {
         "host": host,
@@ -131,7 +127,7 @@ def _message(
         "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}@{sender_host}>",
         "Auto-Submitted": "auto-generated",
     }
-    message = EmailMultiAlternatives(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
+    message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
 

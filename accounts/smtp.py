@@ -13,6 +13,8 @@ import django
 from django.core import mail
 from django.core.mail import EmailMessage
 
+from accounts.letters import UnmailableAddress
+
 STALE_SECONDS = 20
 """An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
 
@@ -101,6 +103,8 @@ def classify(error: Exception) -> Failure:
         return _by_code(max(codes, default=0), final=True)
     if isinstance(error, smtplib.SMTPResponseException):
         return _by_code(error.smtp_code, final=isinstance(error, smtplib.SMTPDataError))
+    if isinstance(error, UnmailableAddress):
+        return Failure("address", permanent=True)
     if _timed_out(error):
         return Failure("timeout")
     if isinstance(error, smtplib.SMTPServerDisconnected):

@@ -34,6 +34,7 @@ COLUMNS = {
         "accounts.mailer",
         "accounts.batches",
         "accounts.mails  accounts.smtp",
+        "accounts.letters",
     ),
     "the ground": (
         "accounts  accounts.admin  accounts.checks  accounts.migrations",
