@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.checks import CheckMessage, Tags
+from django.db import DatabaseError
 
 from accounts.conf import conf
+from accounts.lookup import is_indexed
+
+MANY_USERS = 10_000
+"""From so many users on, a look-up that reads them all is worth a warning."""
 
 
 def register() -> None:
@@ -16,6 +22,7 @@ def register() -> None:
     checks.register(check_mail_dispatch, Tags.compatibility)
     checks.register(check_mail_timeouts, Tags.compatibility)
     checks.register(check_transactions, Tags.database)
+    checks.register(check_address_index, Tags.database)
 
 
 def check_mail_dispatch(**kwargs: Any) -> list[CheckMessage]:
@@ -50,3 +57,17 @@ def check_transactions(databases: Any = None, **kwargs: Any) -> list[CheckMessag
             )
         ]
     return []
+
+
+def check_address_index(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """W050: on a large table of users, a look-up without an index takes as long as the table is long."""
+    user_model = get_user_model()
+    try:
+        few = not user_model._default_manager.all()[MANY_USERS : MANY_USERS + 1].exists()
+    except DatabaseError:  # before the first migration there is no table, and nobody to look for
+        return []
+    if few or is_indexed():
+        return []
+    hint = "Make it with `manage.py index_addresses`; on PostgreSQL, signing in goes on meanwhile."
+    message = "The user table has no index on the capitalised address, by which accounts are looked up."
+    return [checks.Warning(message, hint=hint, id="accounts.W050")]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q, Value
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Index, Value
 from django.db.models.functions import Upper
 
 from accounts.addresses import ascii_fold, fold
@@ -26,22 +27,43 @@ class Mailbox:
 def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     """Look several typed addresses up with one query.
 
-    The database proposes, by exact and by case-insensitive match; Python disposes, for databases differ in what they
-    call equal, and one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
+    The database proposes, by case-insensitive match; Python disposes, for databases differ in what they call equal, and
+    one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
+
+    On a large table this wants the index that `address_index` describes.
     """
     wanted = {address: fold(address) for address in typed}
     user_model = get_user_model()
     field = user_model.get_email_field_name()
-    shouted = [Upper(Value(folded)) for folded in set(wanted.values())]
     candidates = (
         user_model._default_manager.annotate(_shouted_email=Upper(field))
-        .filter(Q(**{f"{field}__in": list(wanted)}) | Q(_shouted_email__in=shouted))
+        .filter(_shouted_email__in=_shouted({*wanted, *wanted.values()}))
         .order_by("pk")
     )
     by_fold = defaultdict(list)
     for user in candidates if wanted else ():
         by_fold[fold(getattr(user, field))].append(user)
     return {address: _choose(address, by_fold[folded], field) for address, folded in wanted.items()}
+
+
+def address_index() -> Index:
+    """The index on the user table that a look-up uses; `manage.py index_addresses` makes it."""
+    user_model = get_user_model()
+    field = user_model.get_email_field_name()
+    return Index(Upper(field), name=f"{user_model._meta.db_table[:14]}_upper_{field[:9]}")
+
+
+def is_indexed(database: str = DEFAULT_DB_ALIAS) -> bool:
+    """Whether that index is there, complete, and under that name."""
+    connection, table = connections[database], get_user_model()._meta.db_table
+    with connection.cursor() as cursor:
+        if connection.vendor != "postgresql":
+            return address_index().name in connection.introspection.get_constraints(cursor, table)
+        # One that broke off while it was made goes by its name as well, and is never used.
+        cursor.execute(
+            "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND indisvalid", [f'"{address_index().name}"']
+        )
+        return cursor.fetchone() is not None
 
 
 def find_mailbox(typed: str) -> Mailbox:
@@ -61,6 +83,11 @@ def why_not_mailable(user: Any) -> str:
 def email_of(user: Any) -> str:
     """The address that an account has stored, whatever its model calls the field."""
     return str(getattr(user, user.get_email_field_name()))
+
+
+def _shouted(addresses: Iterable[str]) -> list[Any]:
+    # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
+    return [shouted for address in addresses for shouted in (Upper(Value(address)), address.upper())]
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:

@@ -23,7 +23,7 @@ DRAIN_SECONDS = 10.0
 PROBE_SECONDS = 15.0
 IDLE_SECONDS = 30.0
 """A thread that has had nothing to do for this long gives its connections back."""
-MAX_BATCH = 20
+MAX_BATCH = 50
 BATCH_WORTH = 0.25
 """A sender claims as many mails at once as it sends in this many seconds: one from a slow server, many from a fast."""
 CROWDED = 0.9

@@ -29,7 +29,7 @@ def generous_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases differ in what they call equal; that of CVE-2019-19844 was generous, this one proposes everybody."""
 
     class Everybody:
-        def filter(self, *conditions: Any) -> Everybody:
+        def filter(self, **conditions: Any) -> Everybody:
             return self
 
         def order_by(self, field: str) -> Any:
@@ -79,6 +79,14 @@ def test_only_the_case_of_ascii_letters_is_the_mail_servers_own_business() -> No
 
 
 # --- Found -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stored", "typed"), [("JOS\u00c9@example.com", COMPOSED), (COMPOSED, "JOS\u00c9@example.com")]
+)
+def test_capitals_beyond_ascii_are_found_in_every_database(make_user: MakeUser, stored: str, typed: str) -> None:
+    account = make_user(stored)
+    assert find_mailbox(typed) == Mailbox(stored, (account,))
 
 
 @pytest.mark.parametrize("typed", ["ada@example.com", "ADA@Example.COM", FULL_WIDTH])
