@@ -262,5 +262,5 @@ def surviving(doing: str) -> Iterator[None]:
 
 os.register_at_fork(after_in_child=_start_again_after_fork)
 # Not atexit: a worker that multiprocessing started, as granian's are, ends without it. It does end its threads, and
-# this is how concurrent.futures hears of that.
+# this is how concurrent.futures hears of that (docs/decisions).
 threading._register_atexit(stop)  # type: ignore[attr-defined]
