@@ -1,5 +1,6 @@
 """This app's settings, typed and with their defaults; `settings.py` overrides them by the same names."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,10 @@ class RecoverySettings:
     """Seconds. OWASP WSTG-ATHN-09 finds more than an hour rarely justified."""
     PASSWORD_MIN_LENGTH: int = 15
     """Code points. NIST SP 800-63B-4 section 3.1.1.2, where the password is the only factor."""
+    PASSWORD_CONTEXT_WORDS: Sequence[str] = ()
+    """Names of the organisation and its products, besides the hosts of the URLs: OWASP ASVS 5.0 section 6.1.2."""
+    HASH_CONCURRENCY: int = 2
+    """Passwords that a process hashes at once; each takes 64 MiB and a core."""
 
     REDIS_URL: str = ""
     TRUSTED_PROXIES: int = 0

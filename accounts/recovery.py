@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import password_changed
 from django.db import IntegrityError, transaction
 from django.db.models import Q
@@ -26,6 +25,7 @@ from accounts.addresses import clean_address, fold
 from accounts.choices import OPEN_STATES, EventKind, Mail, State, Status
 from accounts.conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from accounts.exceptions import InvalidCode, InvalidInput, InvalidResetToken, RateLimited, UnknownRequest
+from accounts.hashing import hash_password
 from accounts.lookup import find_mailbox, why_not_mailable
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of, utc_day
 
@@ -148,14 +148,15 @@ def verify(handle: str, code: str, client: Client) -> Verified:
 def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     """Set the new password, all or nothing. Raises InvalidResetToken, PasswordRejected, InvalidInput, RateLimited.
 
-    A refused password spends nothing. The slow hash is made outside the transaction; inside it the account's row comes
-    first, so that two resets of one account wait for each other there and nowhere else.
+    A refused password spends nothing, nor does a process too busy to hash one. Nobody makes it hash without a good
+    token. The slow hash is made outside the transaction; inside it the account's row comes first, so that two resets
+    of one account wait for each other there and nowhere else.
     """
     limits.check_client_may_verify(client.ip)
     good = _believe(token, timezone.now())
-    password = _clean_password(new_password)
+    password = passwords.clean(new_password)
     passwords.check(password, good.user)
-    hashed = make_password(password)
+    hashed = hash_password(password)
     now = timezone.now()
     record, user = good.record, good.user
     with transaction.atomic():
@@ -191,7 +192,9 @@ def check_password(new_password: str, token: str | None, client: Client) -> int:
     """
     limits.check_client_may_verify(client.ip)
     user = _believe(token, timezone.now()).user if token is not None else None
-    return passwords.check(_clean_password(new_password), user)
+    password = passwords.clean(new_password)
+    passwords.check(password, user)
+    return passwords.strength(password, user)
 
 
 def cancel(handle: str) -> ForgetPassword:
@@ -310,13 +313,6 @@ def _user_of(token: codes.Token, record: ForgetPassword) -> Any:
     accounts = [account_of(user) for user in users] or [_NOBODY]
     matches = [codes.token_matches(token, record.seed, account, record.generation) for account in accounts]
     return next((user for user, fits in zip(users, matches, strict=False) if fits and not why_not_mailable(user)), None)
-
-
-def _clean_password(typed: str) -> str:
-    password = passwords.normalize(typed)
-    if "\0" in password:
-        raise InvalidInput("newPassword", _("A password cannot hold a NUL character."))
-    return password
 
 
 def _digits(typed: str) -> str:

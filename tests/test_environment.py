@@ -35,6 +35,7 @@ BAD = {
     "SECURE_SSL_REDIRECT": "sometimes",
     "DATABASE_URL": "nonsense://recovery:hunter2-database@db/recovery",
     "PASSWORD_MIN_LENGTH": "3",
+    "HASH_CONCURRENCY": "0",
     "PASSWORD_RESET_COOLDOWN": "-1",
     "PASSWORD_RESET_CODE_LENGTH": "4",
     "PASSWORD_RESET_CODE_LIFETIME": "0",
@@ -184,6 +185,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "PASSWORD_RESET_CODE_LIFETIME": 600,
         "PASSWORD_RESET_LINK_LIFETIME": 3600,
         "PASSWORD_MIN_LENGTH": 15,
+        "PASSWORD_CONTEXT_WORDS": [],
+        "HASH_CONCURRENCY": 2,
     }
     assert {name: given[name] for name in expected} == expected
     assert given["SMTP"]["timeout"] == 10
