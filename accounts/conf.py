@@ -26,6 +26,8 @@ class RecoverySettings:
     """Code points. NIST SP 800-63B-4 section 3.1.1.2, where the password is the only factor."""
     PASSWORD_CONTEXT_WORDS: Sequence[str] = ()
     """Names of the organisation and its products, besides the hosts of the URLs: OWASP ASVS 5.0 section 6.1.2."""
+    PWNED_PASSWORDS_URL: str = "https://api.pwnedpasswords.com/range/"
+    """The service's own range search, or a mirror of it; a prefix of five hexadecimal digits is appended."""
     HASH_CONCURRENCY: int = 2
     """Passwords that a process hashes at once; each takes 64 MiB and a core."""
 

@@ -26,6 +26,7 @@ from zxcvbn.matching import L33T_TABLE
 
 from accounts.conf import MAX_PASSWORD_LENGTH, conf
 from accounts.exceptions import InvalidInput, PasswordRejected, Violation
+from accounts.pwned import PwnedPasswordValidator
 from accounts.slots import Slots
 
 STRENGTH_INPUT = 72
@@ -72,11 +73,16 @@ def clean(typed: str) -> str:
 def check(password: str, user: Any = None) -> None:
     """Hold a clean password against every rule; with a user, the account's own words count too.
 
-    Raises PasswordRejected with every rule that is broken, and RateLimited if the process is too busy to tell.
+    A service elsewhere is asked last, and for a user only: no keystroke of a form and no stranger makes it busy. Raises
+    PasswordRejected with every rule that is broken, and RateLimited if the process is too busy to tell.
     """
+    validators = get_default_password_validators()
+    elsewhere = [validator for validator in validators if isinstance(validator, PwnedPasswordValidator)]
     try:
         with _turn.one():
-            validate_password(password, user, get_default_password_validators())
+            validate_password(password, user, [each for each in validators if each not in elsewhere])
+        if user is not None and elsewhere:
+            validate_password(password, user, elsewhere)
     except ValidationError as error:
         raise _rejected(error.error_list) from None
 

@@ -141,6 +141,9 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "accounts.passwords.ContextValidator"},
     {"NAME": "accounts.passwords.StrengthValidator"},
 ]
+PWNED_PASSWORDS_URL = env.web_url("PWNED_PASSWORDS_URL", "https://api.pwnedpasswords.com/range/")
+if env.flag("PASSWORD_CHECK_PWNED", default=False):
+    AUTH_PASSWORD_VALIDATORS.append({"NAME": "accounts.pwned.PwnedPasswordValidator"})
 
 PASSWORD_RESET_COOLDOWN = env.number("PASSWORD_RESET_COOLDOWN", 60, least=0, most=3600)
 PASSWORD_RESET_CODE_LENGTH = env.number("PASSWORD_RESET_CODE_LENGTH", 6, least=6, most=8)

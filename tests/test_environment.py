@@ -35,6 +35,8 @@ BAD = {
     "SECURE_SSL_REDIRECT": "sometimes",
     "DATABASE_URL": "nonsense://recovery:hunter2-database@db/recovery",
     "PASSWORD_MIN_LENGTH": "3",
+    "PASSWORD_CHECK_PWNED": "sometimes",
+    "PWNED_PASSWORDS_URL": "file:///etc/passwords",
     "HASH_CONCURRENCY": "0",
     "PASSWORD_RESET_COOLDOWN": "-1",
     "PASSWORD_RESET_CODE_LENGTH": "4",
@@ -187,6 +189,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "PASSWORD_MIN_LENGTH": 15,
         "PASSWORD_CONTEXT_WORDS": [],
         "HASH_CONCURRENCY": 2,
+        "PWNED_PASSWORDS_URL": "https://api.pwnedpasswords.com/range/",
     }
     assert {name: given[name] for name in expected} == expected
     assert given["SMTP"]["timeout"] == 10

@@ -40,7 +40,7 @@ COLUMNS = {
         "accounts  accounts.admin  accounts.checks  accounts.migrations",
         "accounts.models",
         "accounts.querysets  accounts.codes  accounts.limits  accounts.lookup  accounts.passwords",
-        "accounts.addresses  accounts.hashing",
+        "accounts.addresses  accounts.hashing  accounts.pwned",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
         "accounts.signals",
