@@ -10,7 +10,7 @@ from accounts.conf import conf
 from accounts.slots import Slots
 
 PATIENCE = 2.0
-"""Seconds that a reset waits for its turn: some dozen hashes, so a place is missed by an overloaded machine alone."""
+"""Seconds that a reset waits for its turn: two dozen hashes, so a place is missed by an overloaded machine alone."""
 
 
 class OneLaneArgon2Hasher(Argon2PasswordHasher):

@@ -31,6 +31,8 @@ from accounts.slots import Slots
 
 STRENGTH_INPUT = 72
 """Code points that zxcvbn is given at once: its work grows faster than its input."""
+MAX_PIECES = 4
+"""Pieces of that length that are scored at most: the first ones and the last."""
 MIN_SCORE = 3
 """zxcvbn's "safely unguessable" against online and moderately against offline guessing."""
 MAX_READINGS = 4
@@ -174,12 +176,12 @@ class StrengthValidator:
 
 
 def _score(password: str) -> int:
-    """zxcvbn's score of the strongest piece: whoever guesses a password has guessed each piece of it."""
+    """zxcvbn's score of the first piece that is strong: whoever guesses a password has guessed each piece of it."""
     best = 0
-    for piece in _pieces(password[:MAX_PASSWORD_LENGTH]):
+    for piece in filter(None, _pieces(password[:MAX_PASSWORD_LENGTH])):
         with _zxcvbn:
             best = max(best, int(zxcvbn(_readable(piece))["score"]))
-        if best == 4:
+        if best >= MIN_SCORE:
             break
     return best
 
@@ -187,10 +189,12 @@ def _score(password: str) -> int:
 def _pieces(password: str) -> Iterator[str]:
     """As much at a time as zxcvbn can take, of what is left when whatever stands there thrice stands there once.
 
-    zxcvbn knows repetitions, but not those that go on beyond a piece, nor that one after the other is no better.
+    zxcvbn knows repetitions, but not those that go on beyond a piece, nor that one after the other is no better. Of
+    what is long even so, the first pieces and the last are enough.
     """
     once = _REPETITION.sub(r"\1", password)
-    for start in range(0, len(once), STRENGTH_INPUT):
+    last = max(0, len(once) - STRENGTH_INPUT)
+    for start in (*range(0, last, STRENGTH_INPUT)[: MAX_PIECES - 1], last):
         yield once[start : start + STRENGTH_INPUT]
 
 

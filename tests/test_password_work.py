@@ -175,7 +175,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_zxcvbn_is_not_led_through_every_way_to_read_l33t(db: None, readings: list[int]) -> None:
     """These 72 symbols can be read in 1,152 ways, and a dictionary look-up for each took 2.3 seconds."""
     passwords.check(L33T)
-    assert len(readings) <= 40
+    assert len(readings) <= 25
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,14 @@ def test_zxcvbn_is_not_led_through_every_way_to_read_l33t(db: None, readings: li
         "".join(chr(0x4E00 + number) for number in range(1024)),
         "0123456789" * 102,
         "4@8({[<" * 146,
+        "19991231 password qwertyuiop qwertyuiop qwertyuiop" * 20,
     ],
 )
 def test_the_work_of_scoring_has_a_bound_whatever_is_typed(readings: list[int], password: str) -> None:
     with suppress(PasswordRejected):
         passwords.check(password)
     assert max(readings) <= 72
-    assert len(readings) <= 200
+    assert len(readings) <= 25
 
 
 def test_l33t_is_still_read_where_nobody_exaggerates() -> None:
