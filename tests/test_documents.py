@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -10,7 +11,18 @@ import pytest
 from graphql import get_introspection_query, parse
 
 from backend import documents
-from backend.documents import MAX_ALIASES, MAX_DEPTH, MAX_DIRECTIVES, MAX_FIELDS, MAX_TOKENS, REMEMBERED
+from backend.documents import (
+    MAX_ALIASES,
+    MAX_DEPTH,
+    MAX_DIRECTIVES,
+    MAX_ERRORS,
+    MAX_FIELDS,
+    MAX_MESSAGE,
+    MAX_OPERATIONS,
+    MAX_REPEATS,
+    MAX_TOKENS,
+    REMEMBERED,
+)
 from backend.schema import schema
 from tests.conftest import API
 
@@ -56,13 +68,23 @@ def levels(count: int) -> str:
     return "{ __schema { types { " + inner + " name " + "}" * count
 
 
-def fields(count: int) -> str:
+KIND_FIELDS = ("name", "kind", "description", "specifiedByURL", "isOneOf", "__typename")
+
+
+def flat(count: int) -> str:
     return "{ " + "__typename " * count + "}"
 
 
+def fields(count: int) -> str:
+    """So many fields, of which none stands too often in one place."""
+    below = [KIND_FIELDS[number // 4 % len(KIND_FIELDS)] for number in range(count - MAX_REPEATS - 5)]
+    places = ("queryType", "mutationType", "subscriptionType", "types")
+    kinds = " ".join(f"{place} {{ {' '.join(below[number::4])} }}" for number, place in enumerate(places))
+    return f"{{ {'__typename ' * MAX_REPEATS} __schema {{ {kinds} }} }}"
+
+
 def fields_in_fragments(count: int) -> str:
-    half = "__typename " * (count // 2)
-    return f"{{ ...F ...F {'__typename' * (count % 2)} }} fragment F on Query {{ {half} }}"
+    return f"{{ ...F ...F {'__typename' * (count % 2)} }} fragment F on Query {fields(count // 2)}"
 
 
 def aliases(count: int) -> str:
@@ -78,6 +100,10 @@ def aliases_in_operations(count: int) -> str:
     return " ".join(f"query Q{number} {{ a: __typename }}" for number in range(count))
 
 
+def operations(count: int) -> str:
+    return " ".join(f"query Q{number} {{ __typename }}" for number in range(count))
+
+
 def directives(count: int) -> str:
     return "{ " + "__typename @skip(if: true) " * count + "}"
 
@@ -88,6 +114,7 @@ def directives_on_fragments(count: int) -> str:
 
 
 BOUNDS = [
+    (operations, MAX_OPERATIONS, "operations"),
     (levels, MAX_DEPTH, "levels deep"),
     (fields, MAX_FIELDS, "fields"),
     (fields_in_fragments, MAX_FIELDS, "fields"),
@@ -110,15 +137,13 @@ def test_a_document_one_over_its_bound_is_told_which(document: Any, most: int, w
 
 
 def test_a_document_with_too_many_tokens_is_not_even_parsed_to_its_end() -> None:
-    assert "tokens" not in complaints(fields(MAX_TOKENS - 2))
-    assert complaints(fields(MAX_TOKENS - 1)).startswith(
-        f"Syntax Error: Document contains more than {MAX_TOKENS} tokens"
-    )
+    assert "tokens" not in complaints(flat(MAX_TOKENS - 2))
+    assert complaints(flat(MAX_TOKENS - 1)).startswith(f"Syntax Error: Document contains more than {MAX_TOKENS} tokens")
 
 
 def test_a_document_over_its_bounds_is_never_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     validate = counted(monkeypatch, "validate")
-    complaints(fields(MAX_FIELDS + 1))
+    complaints(flat(MAX_FIELDS + 1))
     assert validate.calls == 0
 
 
@@ -138,6 +163,96 @@ def test_the_introspection_that_tools_send_passes_with_all_its_options(api: API)
         one_of=True,
     )
     assert api.execute(query)["__schema"]["queryType"]["name"] == "Query"
+
+
+# --- What validation may cost ----------------------------------------------------------------------------------------
+
+POLICY = "passwordPolicy { codeLength }"
+
+
+def repeated(count: int) -> str:
+    return "{ " + f"{POLICY} " * count + "}"
+
+
+def repeated_below(count: int) -> str:
+    """Ten to a parent, for as many parents as it takes; the last one has the rest."""
+    tens, rest = divmod(count, 10)
+    parents = "passwordPolicy { " + "codeLength " * 10 + "} "
+    return f"{{ {parents * tens} passwordPolicy {{ {'codeLength ' * rest} __typename }} }}"
+
+
+def repeated_in_fragments(count: int) -> str:
+    spreads = " ".join(f"...F{number}" for number in range(count))
+    return f"{{ {spreads} }} " + " ".join(f"fragment F{number} on Query {{ {POLICY} }}" for number in range(count))
+
+
+def repeated_inline(count: int) -> str:
+    return "{ " + f"... {{ {POLICY} }} " * count + "}"
+
+
+def repeated_in_the_second_operation(count: int) -> str:
+    return f"query A {{ __typename }} query B {repeated(count)}"
+
+
+REPEATED = [
+    repeated,
+    repeated_below,
+    repeated_in_fragments,
+    repeated_inline,
+    repeated_in_the_second_operation,
+]
+
+
+@pytest.mark.parametrize("document", REPEATED)
+def test_a_field_may_be_repeated_in_one_place_up_to_the_bound(document: Any) -> None:
+    assert complaints(document(MAX_REPEATS)) == ""
+
+
+@pytest.mark.parametrize("document", REPEATED)
+def test_a_field_repeated_more_often_is_refused_before_every_two_are_compared(
+    document: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = counted(monkeypatch, "validate")
+    found = complaints(document(MAX_REPEATS + 1))
+    assert re.fullmatch(
+        rf"The document has {MAX_REPEATS + 1} times \w+ in one place; {MAX_REPEATS} are allowed.", found
+    )
+    assert validate.calls == 1
+
+
+def test_the_same_field_in_different_places_is_not_repeated() -> None:
+    assert complaints(fields(MAX_FIELDS)) == ""
+
+
+def test_fields_that_cannot_be_merged_are_still_refused() -> None:
+    differing = '{ passwordResetStatus(requestId: "a") { status } passwordResetStatus(requestId: "b") { status } }'
+    assert "conflict" in complaints(differing)
+
+
+def test_a_fragment_that_is_spread_without_end_is_counted_in_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = counted(monkeypatch, "_count_places", most=62)
+    chain = " ".join(f"fragment F{number} on Query {{ ...F{number + 1} }}" for number in range(60))
+    assert complaints(f"{{ {'...F0 ' * 200} }} {chain} fragment F60 on Query {{ __typename }}") == ""
+    assert count.calls == 62
+
+
+def test_a_document_that_is_wrong_in_many_places_is_told_a_few_of_them(api: API) -> None:
+    response = api.post({"query": "{ " + " ".join(f"nothing{number}" for number in range(400)) + " }"})
+    assert len(response.json()["errors"]) == MAX_ERRORS + 1
+    assert "Too many validation errors" in response.json()["errors"][-1]["message"]
+
+
+def test_an_error_repeats_little_of_a_long_document(api: API) -> None:
+    literal = f'{{ email: "{"x" * 40_000}", ' + ", ".join(f"key{number}: 1" for number in range(300)) + " }"
+    response = api.post({"query": f"mutation {{ requestPasswordReset(input: {literal}) {{ __typename }} }}"})
+    assert response.status_code == 400
+    assert max(len(error["message"]) for error in response.json()["errors"]) == MAX_MESSAGE + 1
+    assert len(response.content) < 8_000
+
+
+def test_an_error_still_says_where_it_stands(api: API) -> None:
+    response = api.post({"query": "{\n  nothing\n}"})
+    assert response.json()["errors"][0]["locations"] == [{"line": 2, "column": 3}]
 
 
 # --- Fragments -------------------------------------------------------------------------------------------------------
@@ -191,14 +306,14 @@ def test_names_are_counted_at_the_top_alone_and_through_fragments() -> None:
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", ["parse", "validate"])
+@pytest.mark.parametrize(("function", "calls"), [("parse", 1), ("validate", 2)])
 def test_a_document_that_comes_again_is_not_worked_through_again(
-    api: API, monkeypatch: pytest.MonkeyPatch, function: str
+    api: API, monkeypatch: pytest.MonkeyPatch, function: str, calls: int
 ) -> None:
     counter = counted(monkeypatch, function)
     for _ in range(3):
         api.execute(QUESTION)
-    assert counter.calls == 1
+    assert counter.calls == calls
 
 
 def test_a_document_is_executed_as_it_was_prepared_and_not_parsed_by_strawberry(
