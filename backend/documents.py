@@ -40,7 +40,7 @@ MAX_DIRECTIVES = 20
 MAX_REPEATS = 20
 """Times that one field may stand at one place of the answer, through fragments too: validation compares every two of
 them. Clients that put `__typename` or `message` into each member of a union repeat it seven times."""
-MAX_ERRORS = 10
+MAX_ERRORS = 5
 MAX_MESSAGE = 300
 """Characters. An error quotes what it is about: 52 kB of document were answered with 5 MB of errors, and remembered."""
 REMEMBERED = 256

@@ -52,6 +52,7 @@ class API:
 
     def post(self, body: Any, **headers: str) -> Any:
         content = body if isinstance(body, (bytes, str)) else json.dumps(body)
+        headers = {"accept": "application/graphql-response+json", **headers}
         return self.http.post(self.path, content, content_type="application/json", headers=headers)
 
     def execute(self, query: str, **variables: Any) -> dict[str, Any]:

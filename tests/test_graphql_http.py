@@ -7,8 +7,10 @@ import logging
 import re
 import smtplib
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.db import DatabaseError
 from django.test import Client, RequestFactory
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -72,13 +74,47 @@ def test_the_accept_header_that_the_specification_recommends_is_understood(api: 
 
 
 def test_without_accept_the_answer_is_plain_json(api: API) -> None:
-    assert api.post({"query": QUESTION})["Content-Type"] == f"{JSON}; charset=utf-8"
+    response = api.http.generic("POST", api.path, json.dumps({"query": QUESTION}), content_type=JSON)
+    assert response["Content-Type"] == f"{JSON}; charset=utf-8"
 
 
 def test_a_refusal_comes_in_the_preferred_media_type_too(api: API) -> None:
     response = api.post({"query": "{"}, accept=GRAPHQL_JSON)
     refused(response, 400)
     assert response["Content-Type"] == f"{GRAPHQL_JSON}; charset=utf-8"
+
+
+REFUSED_BY_GRAPHQL: dict[str, dict[str, Any]] = {
+    "no document": {"query": "{"},
+    "no field of the schema": {"query": "{ nothing }"},
+    "too deep": {"query": "{ a" * 20 + "}" * 20},
+    "variables that do not fit": {"query": REQUEST, "variables": {"input": {}}},
+    "an operation that is not named": {"query": "query A { __typename } query B { __typename }"},
+}
+
+
+@pytest.mark.parametrize("body", REFUSED_BY_GRAPHQL.values(), ids=REFUSED_BY_GRAPHQL.keys())
+def test_what_graphql_refuses_is_a_400_in_its_own_media_type(api: API, body: dict[str, Any]) -> None:
+    refused(api.post(body, accept=GRAPHQL_JSON), 400)
+
+
+@pytest.mark.parametrize("accept", [JSON, "*/*", f"{JSON}, {GRAPHQL_JSON};q=0.5"])
+@pytest.mark.parametrize("body", REFUSED_BY_GRAPHQL.values(), ids=REFUSED_BY_GRAPHQL.keys())
+def test_what_graphql_refuses_is_a_200_in_plain_json_as_the_specification_asks(
+    api: API, body: dict[str, Any], accept: str
+) -> None:
+    refused(api.post(body, accept=accept), 200)
+
+
+@pytest.mark.parametrize("body", [{}, {"query": 1}, {"query": QUESTION, "variables": []}, [], b"{"])
+def test_what_is_no_request_of_graphql_is_a_400_in_plain_json_too(api: API, body: Any) -> None:
+    refused(api.post(body, accept=JSON), 400)
+
+
+def test_no_200_without_data_changes_anything(api: API) -> None:
+    query = REQUEST + " query Q { __typename }"
+    refused(api.post({"query": query, "variables": {"input": {"email": "ada@example.com"}}}, accept=JSON), 200)
+    assert not ForgetPassword.objects.exists()
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", f"{JSON};q=0"])
@@ -218,6 +254,8 @@ def test_a_body_of_no_announced_length_is_measured_while_it_is_read() -> None:
 def test_a_length_that_is_no_number_is_no_server_error(api: API) -> None:
     body = json.dumps({"query": QUESTION})
     refused(api.http.generic("POST", api.path, body, content_type=JSON, CONTENT_LENGTH="abc"), 400)
+    refused(api.http.generic("POST", api.path, body, content_type=JSON, CONTENT_LENGTH="9" * 5000), 413)
+    refused(api.http.generic("POST", api.path, body, content_type=JSON, CONTENT_LENGTH="-1"), 400)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +326,7 @@ def test_a_bad_parameter_by_get_is_a_400(api: API, name: str, value: str) -> Non
 
 @pytest.mark.parametrize("query", ["%ff", "%ed%a0%80", "%00"])
 def test_bytes_that_are_no_text_in_a_url_are_a_400(api: API, query: str) -> None:
-    refused(api.http.get(f"{api.path}?query={query}"), 400)
+    refused(api.http.get(f"{api.path}?query={query}", headers={"accept": GRAPHQL_JSON}), 400)
 
 
 def test_a_mutation_by_get_is_refused_and_names_post(api: API) -> None:
@@ -384,6 +422,54 @@ def test_half_a_surrogate_pair_is_refused_in_every_mutation(api: API, field: str
     assert "UTF-8" in refused(api.post(json.dumps({"query": query, "variables": variables})), 400)
 
 
+ODD_HEADERS = {
+    "Accept": [";", ",", "/", "a/b/c", "application/json;q=x", "application/json;q=1e999", "*/json", ";;;q=", 'a;b="c'],
+    "Accept-Language": ["*", "en;q=x", "x" * 600, "en-" * 200, "\udcff", "de;q=1e9", "en\0"],
+    "Accept-Encoding": ["gzip;q=x", "identity;q=0", "*;q=0"],
+    "Accept-Charset": ["utf-16", "x"],
+    "Access-Control-Request-Method": ["\0"],
+    "Authorization": ["Basic x", "Bearer", "\xff"],
+    "Cookie": ["sessionid=x", "a=\x01; =; ;;", "csrftoken=\xff", "messages=x", "django_language=x", "x" * 5000],
+    "Content-Encoding": ["identity", " Identity "],
+    "Forwarded": ["for=x"],
+    "If-Modified-Since": ["yesterday"],
+    "If-None-Match": ["*", "W/"],
+    "Origin": ["null", "x", "http://[", "https://app.example.com:x", "://", "\xff"],
+    "Range": ["bytes=0-0"],
+    "Referer": ["http://[", "\xff"],
+    "Sec-Fetch-Site": ["x"],
+    "Upgrade": ["websocket"],
+    "User-Agent": ["", "\0", "\ud83d", "\xff" * 3000, "\r\nX: y"],
+    "X-Forwarded-For": [
+        "",
+        ",",
+        "x",
+        "203.0.113.7, ",
+        "999.1.1.1",
+        "[::1]:5",
+        "fe80::1%eth0",
+        "::ffff:203.0.113.7",
+        "1" * 5000,
+    ],
+    "X-Forwarded-Host": ["evil.example.org"],
+    "X-Forwarded-Proto": ["ftp"],
+    "X-HTTP-Method-Override": ["GET", "DELETE"],
+    "X-Requested-With": ["XMLHttpRequest"],
+}
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+@pytest.mark.parametrize("name", ODD_HEADERS)
+def test_a_stale_or_odd_header_is_no_server_error(api: API, settings: Any, name: str, proxies: int) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    for value in ODD_HEADERS[name]:
+        response = api.post(
+            {"query": REQUEST, "variables": {"input": {"email": "ada@example.com"}}}, **{name.lower(): value}
+        )
+        assert response.status_code in {200, 406}, value
+        assert "Unexpected error" not in response.text, value
+
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -449,6 +535,52 @@ def test_the_log_of_a_failure_has_its_id_and_place_and_not_its_text(api: API, ca
     assert "in fail" in line
     assert "hunter2" not in caplog.text
     assert "ada@" not in caplog.text
+
+
+BELOW = {
+    "requestPasswordReset": ("request", {"email": "ada@example.com"}),
+    "resendPasswordResetCode": ("resend", {"requestId": "x"}),
+    "verifyPasswordResetCode": ("verify", {"requestId": "x", "code": "123456"}),
+    "resetPassword": ("reset", {"resetToken": "x", "newPassword": NEW_PASSWORD}),
+    "checkResetToken": ("check_token", {"resetToken": "x"}),
+    "checkPassword": ("check_password", {"newPassword": NEW_PASSWORD}),
+    "cancelPasswordReset": ("cancel", {"requestId": "x"}),
+    "reportPasswordReset": ("report", {"reportToken": "x"}),
+}
+
+
+@pytest.mark.parametrize("field", OPERATIONS)
+@pytest.mark.parametrize("kind", [RuntimeError, DatabaseError, ValueError, UnicodeEncodeError])
+def test_whatever_fails_below_a_mutation_is_masked_and_its_id_is_in_the_log(
+    api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, field: str, kind: type[Exception]
+) -> None:
+    verb, values = BELOW[field]
+    error = kind("utf-8", SECRET_TEXT, 0, 1, SECRET_TEXT) if kind is UnicodeEncodeError else kind(SECRET_TEXT)
+    monkeypatch.setattr(recovery, verb, Mock(side_effect=error))
+    input_type = field[0].upper() + field[1:] + "Input"
+    query = f"mutation M($input: {input_type}!) {{ {field}(input: $input) {{ __typename }} }}"
+    assert_masked(api.post({"query": query, "variables": {"input": values}}), field, caplog)
+
+
+def test_whatever_fails_below_a_query_is_masked_and_its_id_is_in_the_log(
+    api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recovery, "status", Mock(side_effect=KeyError(SECRET_TEXT)))
+    answer = api.post({"query": '{ passwordResetStatus(requestId: "x") { status } }'})
+    assert_masked(answer, "passwordResetStatus", caplog)
+    caplog.clear()
+    monkeypatch.setattr("accounts.schema.passwords.rules", Mock(side_effect=KeyError(SECRET_TEXT)))
+    assert_masked(api.post({"query": "{ passwordPolicy { codeLength } }"}), "passwordPolicy", caplog)
+
+
+def assert_masked(response: Any, field: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert response.status_code == 200
+    (error,) = response.json()["errors"]
+    assert (error["message"], error["path"]) == ("Unexpected error.", [field])
+    assert "hunter2" not in response.text
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert error["extensions"]["errorId"] in line
+    assert "hunter2" not in caplog.text
 
 
 @pytest.mark.usefixtures("broken")
@@ -578,10 +710,24 @@ def test_where_introspection_is_on_the_right_word_is_suggested(api: API, setting
     assert "Did you mean" in refused(api.post({"query": query}), 400)
 
 
-def test_nothing_is_suggested_for_variables_either_where_introspection_is_off(api: API, settings: Any) -> None:
-    settings.GRAPHQL_INTROSPECTION = False
+@pytest.mark.parametrize("introspection", [False, True])
+def test_for_variables_too_a_word_is_suggested_where_introspection_is_on_only(
+    api: API, settings: Any, introspection: bool
+) -> None:
+    settings.GRAPHQL_INTROSPECTION = introspection
     variables = {"input": {"email": "ada@example.com", "locales": "en"}}
-    assert "Did you mean" not in refused(api.post({"query": REQUEST, "variables": variables}), 400)
+    answer = refused(api.post({"query": REQUEST, "variables": variables}), 400)
+    assert ("Did you mean" in answer) == introspection
+
+
+@pytest.mark.parametrize(
+    "query", ["qery { passwordPolicy { codeLength } }", "{ passwordPolicy { codeLength }", "{ ...on }"]
+)
+def test_nothing_is_suggested_for_a_document_that_cannot_be_read(api: API, settings: Any, query: str) -> None:
+    settings.GRAPHQL_INTROSPECTION = False
+    answer = refused(api.post({"query": query}), 400)
+    assert "Syntax Error" in answer
+    assert "Did you mean" not in answer
 
 
 def test_a_browser_is_shown_graphiql(api: API) -> None:
