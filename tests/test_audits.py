@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import ROOT, Running, site_in
+from tests.deployment import Running, site_in
+from tests.npm import npm
 
 pytestmark = pytest.mark.processes
 
-AUDIT = ROOT / "tests" / "audit"
 UNLIMITED = "1000000/second"
 OPEN = {
     "ALLOWED_HOSTS": "127.0.0.1",
@@ -34,23 +34,6 @@ OPEN = {
 def server(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Iterator[Running]:
     with site_in(tmp_path_factory.mktemp("audited"), prepared, **OPEN) as site, site.serving() as server:
         yield server
-
-
-def npm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of tests/audit/package.json; where its packages are missing, fail and say what installs them."""
-    if not (AUDIT / "node_modules").is_dir():
-        pytest.fail("The Node tools are not installed here: run `make test` once.")
-    command = [
-        "sh",
-        str(ROOT / "web" / "npm.sh"),
-        sys.executable,
-        "--prefix",
-        str(AUDIT),
-        "run",
-        "--silent",
-        *arguments,
-    ]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_the_server_passes_all_audits_of_graphql_http(server: Running) -> None:
