@@ -1,4 +1,5 @@
 import { GraphiQL } from "graphiql";
+import { Kind, parse } from "graphql";
 import { createRoot } from "react-dom/client";
 import "graphiql/setup-workers/vite";
 import "graphiql/style.css";
@@ -9,6 +10,18 @@ import { examples } from "./examples.js";
 
 const root = document.getElementById("graphiql");
 
+// GraphiQL takes the operation's name over a while after a tab is opened; run at once, a tab would ask for the operation
+// of the one before. A document with a single operation needs no name.
+function withoutStaleName({ operationName, ...operation }) {
+  try {
+    const { definitions } = parse(operation.query);
+    if (definitions.filter(({ kind }) => kind === Kind.OPERATION_DEFINITION).length === 1) return operation;
+  } catch {
+    // The server says better what is wrong with it.
+  }
+  return { ...operation, operationName };
+}
+
 async function fetcher(operation, { headers } = {}) {
   const response = await fetch(root.dataset.endpoint, {
     method: "POST",
@@ -17,7 +30,7 @@ async function fetcher(operation, { headers } = {}) {
       "Content-Type": "application/json",
       ...headers,
     },
-    body: JSON.stringify(operation),
+    body: JSON.stringify(withoutStaleName(operation)),
   });
   const text = await response.text();
   let answer;
