@@ -757,6 +757,13 @@ def test_where_graphiql_is_off_a_browser_gets_a_refusal_in_json(api: API, settin
     refused(api.http.get(api.path, headers={"accept": BROWSER}), 400)
 
 
+@pytest.mark.parametrize("accept", [None, "", "*/*", "text/*", "application/json, */*"])
+def test_who_names_no_page_gets_none(api: API, accept: str | None) -> None:
+    response = api.http.get(api.path, headers={} if accept is None else {"accept": accept})
+    assert response.status_code in {400, 406}
+    assert response["Content-Type"] == f"{JSON}; charset=utf-8"
+
+
 def test_a_browser_that_asks_a_question_is_answered_in_json(api: API) -> None:
     response = api.http.get(api.path, {"query": QUESTION}, headers={"accept": BROWSER})
     assert response["Content-Type"] == f"{JSON}; charset=utf-8"
