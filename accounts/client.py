@@ -3,23 +3,58 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import re
+from functools import cache
 
 from django.conf import settings
 from django.http import HttpRequest
+
+logger = logging.getLogger(__name__)
+
+NOWHERE = "0.0.0.0"  # noqa: S104 (a UNIX socket has no address; nothing is bound here)
+TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+"""IPv4 clients as a network that speaks IPv6 alone sees them: RFC 6052 section 2.1."""
+_WITH_PORT = re.compile(r"\[(.+)\](?::\d+)?|([^:]+):\d+")
 
 
 def client_address(request: HttpRequest) -> str:
     """The client's IP address: what the outermost of TRUSTED_PROXIES proxies saw, or the peer where there is none.
 
     Each proxy appends the address it was called from, so only the entries counted from the right are its word; whatever
-    stands further left was written by the client.
+    stands further left was written by the client. Where there are fewer entries than proxies, or none that is an
+    address, the peer counts, which nobody can make up.
     """
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    if settings.TRUSTED_PROXIES:
-        hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
-        if len(hops) >= settings.TRUSTED_PROXIES:
-            peer = hops[-settings.TRUSTED_PROXIES]
+    proxies = settings.TRUSTED_PROXIES
+    hops = request.headers.get("X-Forwarded-For", "").split(",")
+    claimed = ""
+    if proxies and len(hops) >= proxies:
+        claimed = _address(hops[-proxies])
+    if not claimed and any(hops):
+        _warn_of_proxies(proxies)
+    return claimed or _address(str(request.META.get("REMOTE_ADDR", ""))) or NOWHERE
+
+
+def _address(text: str) -> str:
+    """The address without the port, brackets or zone that a proxy may put around it; empty where it is none."""
+    text = text.strip()
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2]
     try:
-        return str(ipaddress.ip_address(peer.strip("[]")))
+        ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return "0.0.0.0"  # noqa: S104 (a UNIX socket has no address; nothing is bound here)
+        return ""
+    if ip.version == 6:
+        embedded = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in TRANSLATED else None)
+        return str(embedded or ip)
+    return str(ip)
+
+
+@cache
+def _warn_of_proxies(proxies: int) -> None:
+    """Say once that the proxies are not as configured: all their clients would share one client's limits."""
+    logger.warning(
+        "TRUSTED_PROXIES is %s, but the X-Forwarded-For of a request does not fit that: "
+        "if proxies stand in front, say how many, or all clients share one limit",
+        proxies,
+    )

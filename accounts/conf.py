@@ -45,6 +45,8 @@ class RecoverySettings:
     MAIL_RETRY_SECONDS: int = 10
     """The first pause after a failure; it doubles with every further one."""
     MAIL_MAX_ATTEMPTS: int = 10
+    MAIL_PER_MINUTE: int = 0
+    """Mails that may be sent within any minute; 0: as many as the server takes."""
     MAIL_OVERDUE_SECONDS: int = 30
     """With Celery: what has been due for this long has been lost by the broker, or was never published."""
 

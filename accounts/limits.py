@@ -1,66 +1,84 @@
-"""How often a client or an address may ask; the limits library counts, in Redis or in this process's memory."""
+"""How often a client or an address may ask. What is counted where, and what is not, stands in docs/limits.md."""
 
 from __future__ import annotations
 
 import ipaddress
-import time
-from functools import lru_cache
-from typing import cast
 
 from django.utils.translation import gettext_lazy as _
-from limits import RateLimitItem, RateLimitItemPerSecond, parse
-from limits.storage import Storage, storage_from_string
-from limits.strategies import MovingWindowRateLimiter
+from limits import parse
 
+from accounts import windows
 from accounts.conf import conf
 from accounts.exceptions import RateLimited, Text
+from accounts.windows import Window
 
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
+_COOLDOWN = _("A reset for this address was requested a moment ago.")
+_ENOUGH = _("Enough mails for this address for now: please use the link in the newest one.")
 
 
 def check_client_may_request(client_ip: str) -> None:
     """Count a request or a resend of this client. Raises RateLimited."""
-    _hit(parse(conf.THROTTLE_REQUEST_PER_IP), _SLOW_DOWN, "request", _network(client_ip))
+    _take([(_requests_of(client_ip), _SLOW_DOWN)])
 
 
 def check_client_may_verify(client_ip: str) -> None:
     """Count an operation of this client that checks a secret. Raises RateLimited."""
-    _hit(parse(conf.THROTTLE_VERIFY_PER_IP), _SLOW_DOWN, "verify", _network(client_ip))
+    _take([(_window(conf.THROTTLE_VERIFY_PER_IP, "verify", _network(client_ip)), _SLOW_DOWN)])
 
 
-def check_address_may_request(email_digest: str) -> None:
-    """Hold a request against the cooldown and then the address's own limit. Raises RateLimited."""
-    if conf.PASSWORD_RESET_COOLDOWN:
-        cooldown = RateLimitItemPerSecond(1, conf.PASSWORD_RESET_COOLDOWN)
-        _hit(cooldown, _("A reset for this address was requested a moment ago."), "cooldown", email_digest)
-    check_address_may_be_mailed(email_digest)
+def check_address_may_request(email_digest: str, client_ip: str) -> None:
+    """Count a request against the cooldown and the address's own limit: against both or, if refused, neither.
+
+    Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted.
+    """
+    cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
+    asked = [(cooldown, _COOLDOWN)] if conf.PASSWORD_RESET_COOLDOWN else []
+    _take([*asked, (_mails_to(email_digest), _ENOUGH)], (_requests_of(client_ip), _SLOW_DOWN))
 
 
-def check_address_may_be_mailed(email_digest: str) -> None:
-    """Count a mail to this address, whether it is the first or a resend. Raises RateLimited."""
-    message = _("Enough mails for this address for now: please use the link in the newest one.")
-    _hit(parse(conf.THROTTLE_REQUEST_PER_EMAIL), message, "address", email_digest)
+def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
+    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above."""
+    _take([(_mails_to(email_digest), _ENOUGH)], (_requests_of(client_ip), _SLOW_DOWN))
+
+
+def wait_for_mail(email_digest: str, client_ip: str) -> float:
+    """Seconds until the limits of client and address both have room for another mail; counts nothing."""
+    return windows.take([_mails_to(email_digest), _requests_of(client_ip)], 0).wait
 
 
 def reset() -> None:
     """Forget every count that this process keeps; for tests."""
-    _storage(conf.REDIS_URL).reset()
+    windows.reset()
 
 
-def _hit(rate: RateLimitItem, message: Text, *key: str) -> None:
-    limiter = MovingWindowRateLimiter(_storage(conf.REDIS_URL))
-    if not limiter.hit(rate, *key):
-        raise RateLimited(limiter.get_window_stats(rate, *key).reset_time - time.time(), message)
+def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> None:
+    """Count in all of these windows or in none, and say what binds the longest, among the others too.
+
+    Whoever comes back after so many seconds, and finds that nobody else has come before, passes.
+    """
+    taken = windows.take([window for window, _ in asked])
+    if taken.count:
+        return
+    waits = (*taken.waits, *(windows.take([window], 0).wait for window, _ in also))
+    wait, message = max(zip(waits, (text for _, text in (*asked, *also)), strict=True), key=lambda pair: pair[0])
+    raise RateLimited(wait, message)
 
 
-@lru_cache
-def _storage(url: str) -> Storage:
-    return cast(Storage, storage_from_string(url or "memory://"))
+def _requests_of(client_ip: str) -> Window:
+    return _window(conf.THROTTLE_REQUEST_PER_IP, "request", _network(client_ip))
+
+
+def _mails_to(email_digest: str) -> Window:
+    return _window(conf.THROTTLE_REQUEST_PER_EMAIL, "address", email_digest)
+
+
+def _window(rate: str, kind: str, whose: str) -> Window:
+    parsed = parse(rate)
+    return Window(f"{kind}:{whose}", parsed.amount, parsed.get_expiry())
 
 
 def _network(address: str) -> str:
     """An IPv4 address, or the /64 that a single IPv6 customer commonly has all to itself."""
     ip = ipaddress.ip_address(address)
-    if ip.version == 6 and ip.ipv4_mapped:
-        return str(ip.ipv4_mapped)
     return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))

@@ -74,8 +74,8 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
         user_agent=_printable(client.user_agent)[:200],
     )
     if idempotency_key:
-        return _insert_once(record)
-    limits.check_address_may_request(record.email_digest)
+        return _insert_once(record, client)
+    limits.check_address_may_request(record.email_digest, client.ip)
     record.save(force_insert=True)
     return record
 
@@ -94,18 +94,18 @@ def resend(handle: str, client: Client) -> ForgetPassword:
     if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
         raise _unknown()
     if now < record.resend_available_at:
-        raise _too_soon(record, now)
+        raise _too_soon(record, now, client)
     if record.state == State.QUEUED:
         return record  # its first mail is still due
     if record.resends >= MAX_RESENDS:
         closes = (record.looked_at or now) + OPEN_LIFETIME
         message = _("This reset has been mailed as often as it can be. Please start a new one.")
         raise RateLimited((closes - now).total_seconds(), message)
-    limits.check_address_may_be_mailed(record.email_digest)
+    limits.check_address_may_be_mailed(record.email_digest, client.ip)
     if not ForgetPassword.objects.resend(record.pk, Mail.LINK if shown == Status.LOCKED else Mail.CODE, now):
         # Somebody else moved the row since it was read; say what they would be told now.
         record.refresh_from_db()
-        raise _too_soon(record, now) if record.state in (State.SENT, State.VERIFIED) else _unknown()
+        raise _too_soon(record, now, client) if record.state in (State.SENT, State.VERIFIED) else _unknown()
     PasswordResetEvent.write(record.pk, EventKind.RESEND_ASKED)
     signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
     record.refresh_from_db()
@@ -242,7 +242,7 @@ class _GoodToken:
         return Q(state=State.VERIFIED, generation=self.record.generation, verified_at__gt=now - TOKEN_LIFETIME)
 
 
-def _insert_once(record: ForgetPassword) -> ForgetPassword:
+def _insert_once(record: ForgetPassword, client: Client) -> ForgetPassword:
     """Insert, unless a row with this idempotency digest was inserted within the hour: then that one."""
     same = ForgetPassword.objects.filter(idempotency_digest=record.idempotency_digest)
     if earlier := same.filter(created_at__gt=record.created_at - IDEMPOTENCY_LIFETIME).first():
@@ -252,7 +252,7 @@ def _insert_once(record: ForgetPassword) -> ForgetPassword:
         with transaction.atomic():
             record.save(force_insert=True)
             # Not before: of one intention sent twice at once, the second must find the first, not its cooldown.
-            limits.check_address_may_request(record.email_digest)
+            limits.check_address_may_request(record.email_digest, client.ip)
     except IntegrityError:
         return same.get()
     return record
@@ -341,6 +341,8 @@ def _locked() -> InvalidCode:
     return InvalidCode(0, _("Too many wrong codes. Please use the link in the mail instead."))
 
 
-def _too_soon(record: ForgetPassword, now: datetime) -> RateLimited:
-    wait = (record.resend_available_at - now).total_seconds()
+def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimited:
+    cooldown = (record.resend_available_at - now).total_seconds()
+    # The cooldown is seldom all that stands in the way; whoever comes back after the wait must get through.
+    wait = max(cooldown, limits.wait_for_mail(record.email_digest, client.ip))
     return RateLimited(wait, _("A mail was asked for a moment ago. Please wait a little."))

@@ -63,7 +63,12 @@ class Environment(Env):
     def redis(self, variable: str) -> str:
         """A Redis URL, or empty. It may hold a password, so a bad one is not repeated."""
         text = self.str(variable, "") or ""
-        if text and urlsplit(text).scheme not in {"redis", "rediss", "redis+unix", "unix"}:
+        try:
+            parts = urlsplit(text)
+            odd = parts.scheme not in {"redis", "rediss", "redis+unix", "unix"} or parts.port == 0
+        except ValueError:
+            odd = True
+        if text and odd:
             self.problem(variable, "Not a Redis URL, such as redis://host:6379/0.")
         return text
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from accounts import limits, mailer, smtp
 from accounts.models import ForgetPassword
+from tests.valkey import Valkey
 
 PASSWORD = "umbrella-cactus-violin-91"
 NEW_PASSWORD = "thistle walnut comet raft 7"
@@ -180,6 +181,31 @@ def later(clock: time_machine.Traveller) -> Callable[..., None]:
         clock.shift(timedelta(**amount))
 
     return move
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    """A real Valkey on the loopback interface."""
+    server = Valkey()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey, settings: Any) -> Valkey:
+    """The same, empty, and counting the limits."""
+    settings.REDIS_URL = valkey_server.url
+    valkey_server.client().flushall()
+    return valkey_server
+
+
+@pytest.fixture(params=["memory", "valkey"])
+def counting(request: pytest.FixtureRequest) -> str:
+    """Where limits are counted: once in this process, once in a real Valkey."""
+    if request.param == "valkey":
+        request.getfixturevalue("valkey")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ def test_an_address_has_a_cooldown(api: API, user: Any, later: Callable[..., Non
     api.request(email)
     answer = api.mutate("requestPasswordReset", email=email.upper())
     assert (answer["__typename"], answer["retryAfter"]) == ("RateLimitedError", 60)
-    later(seconds=61)
+    later(seconds=60)
     api.request(email)
 
 
@@ -173,7 +173,7 @@ def test_an_address_has_five_mails_an_hour(api: API, user: Any, later: Callable[
     assert answer["__typename"] == "RateLimitedError"
     assert "link in the newest" in answer["message"]
     assert answer["retryAfter"] == 3600 - 5 * 61
-    later(seconds=answer["retryAfter"] + 1)
+    later(seconds=answer["retryAfter"])
     api.request(email)
 
 
@@ -227,8 +227,8 @@ def test_a_spoofed_forwarded_header_is_no_other_client(api: API, settings: Any) 
         (2, "6.6.6.6, 198.51.100.9, 203.0.113.1", "198.51.100.9"),
         (2, "203.0.113.1", "127.0.0.1"),
         (1, "2001:db8::1", "2001:db8::1"),
-        (1, "rubbish", "0.0.0.0"),  # noqa: S104
-        (1, "", "0.0.0.0"),  # noqa: S104
+        (1, "rubbish", "127.0.0.1"),
+        (1, "", "127.0.0.1"),
     ],
 )
 def test_only_what_trusted_proxies_appended_is_believed(
