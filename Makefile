@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export HOST ?= 127.0.0.1
 export PORT ?= 8000
-WORKERS ?= 2
+export WORKERS ?= 2
 THREADS ?= 8
 
 PY := $(VENV)/bin/python

@@ -34,6 +34,7 @@ elif not DEBUG and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5):
     env.problem("SECRET_KEY", "Too short or too regular: give it 50 random characters or more.")
 
 PORT = env.number("PORT", 8000, least=1, most=65535)
+WORKERS = env.number("WORKERS", 2, least=1, most=256)
 PUBLIC_URL = env.origin("PUBLIC_URL")
 if not PUBLIC_URL:
     PUBLIC_URL = f"http://127.0.0.1:{PORT}"
@@ -191,6 +192,7 @@ MAIL_LEASE_SECONDS = env.number("MAIL_LEASE_SECONDS", 120, least=1, most=3600)
 MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
 MAIL_OVERDUE_SECONDS = env.number("MAIL_OVERDUE_SECONDS", 30, least=1, most=3600)
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
+MAIL_PER_MINUTE = env.number("MAIL_PER_MINUTE", 0, least=0, most=100_000)
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or ""
 if MAIL_DISPATCH == "celery" and not CELERY_BROKER_URL:
@@ -229,6 +231,8 @@ TIME_ZONE = "UTC"
 # --- HTTP security ---------------------------------------------------------------------------------------------------
 
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=not DEBUG)
+# A load balancer asks by plain HTTP, and takes a redirect for a failure.
+SECURE_REDIRECT_EXEMPT = [r"^health/?$"]
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
