@@ -1,11 +1,13 @@
 """The app's pages."""
 
-from django.urls import path
+from django.urls import path, re_path
 from django.views.generic import RedirectView
 
 from accounts import views
 
 urlpatterns = [
+    # With and without the slash: what probes a server does not follow redirects.
+    re_path(r"^health/?$", views.health, name="health"),
     path("reset/", views.reset_page, name="reset"),
     # Where browsers and password managers look for the way to change a password (W3C).
     path(".well-known/change-password", RedirectView.as_view(pattern_name="reset"), name="change-password"),
