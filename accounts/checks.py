@@ -1,73 +1,288 @@
-"""System checks: what a deployment should hear about before its users do."""
+"""System checks: what a deployment should hear about before its users do. docs/checks.md lists them.
+
+An error stops `make serve`: somebody would be harmed, or no mail would ever arrive. A warning names what is weaker than
+it should be and may be meant; there are few, so that they are read.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import django
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_user_model, hashers, password_validation
 from django.core import checks
-from django.core.checks import CheckMessage, Tags
+from django.core.checks import CheckMessage, Error, Tags
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 
 from accounts.conf import conf
 from accounts.lookup import is_indexed
 
+Found = Iterator[CheckMessage]
+LEAST_ITERATIONS = 600_000
+"""Of PBKDF2 with SHA-256: OWASP ASVS 5.0 section 11.4.2."""
+LEAST_PASSWORD_LENGTH = 8
+"""Code points. NIST SP 800-63B-4 section 3.1.1.2 allows no less, whatever else is asked for."""
+LONGEST_CODE_LIFETIME = 600
+"""Seconds. OWASP ASVS 5.0 section 6.5.5."""
+LONGEST_LINK_LIFETIME = 3600
+"""Seconds. OWASP WSTG-ATHN-09."""
 MANY_USERS = 10_000
 """From so many users on, a look-up that reads them all is worth a warning."""
+MAIL_FOR_NOBODY = ("console", "filebased", "locmem", "dummy")
 
 
 def register() -> None:
     """Register every check of this app."""
-    checks.register(check_mail_dispatch, Tags.compatibility)
-    checks.register(check_mail_timeouts, Tags.compatibility)
-    checks.register(check_transactions, Tags.database)
-    checks.register(check_address_index, Tags.database)
+    for check in (check_mail_dispatch, check_mail_lease, check_debug):
+        checks.register(_listed(check), Tags.compatibility)
+    for check in (check_transactions, check_address_index):
+        checks.register(_listed(check), Tags.database)
+    for check in DEPLOYMENT:
+        checks.register(_listed(_unless_debug(check)), Tags.security, deploy=True)
 
 
-def check_mail_dispatch(**kwargs: Any) -> list[CheckMessage]:
+def check_mail_dispatch() -> Found:
     """E001: mail sent inside the request tells by its duration who has an account."""
     if conf.MAIL_DISPATCH == "inline" and not settings.DEBUG:
         hint = "Set MAIL_DISPATCH to thread, or to none where another process mails."
-        return [
-            checks.Error(
-                "MAIL_DISPATCH=inline mails inside the request and is for tests only.", hint=hint, id="accounts.E001"
-            )
-        ]
-    return []
+        yield Error(
+            "MAIL_DISPATCH=inline mails inside the request and is for tests only.", hint=hint, id="accounts.E001"
+        )
 
 
-def check_mail_timeouts(**kwargs: Any) -> list[CheckMessage]:
-    """W001: a lease that ends before an SMTP session can, sends mails twice."""
-    timeout = getattr(settings, "SMTP", {}).get("timeout", 0)
-    if 6 * timeout >= conf.MAIL_LEASE_SECONDS:
-        hint = "Give it more than six times EMAIL_TIMEOUT: greeting, HELO, MAIL, RCPT, DATA and the end of it."
-        return [
-            checks.Warning("MAIL_LEASE_SECONDS is shorter than one slow SMTP session.", hint=hint, id="accounts.W001")
-        ]
-    return []
-
-
-def check_transactions(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+def check_transactions() -> Found:
     """E002: under ATOMIC_REQUESTS a refused guess would be rolled back, and so never be counted."""
     if settings.DATABASES["default"].get("ATOMIC_REQUESTS"):
-        return [
-            checks.Error(
-                "ATOMIC_REQUESTS must be off: guesses are counted before they are compared.", id="accounts.E002"
-            )
-        ]
-    return []
+        hint = "Take ATOMIC_REQUESTS out of DATABASES."
+        yield Error(
+            "ATOMIC_REQUESTS must be off: guesses are counted before they are compared.", hint=hint, id="accounts.E002"
+        )
 
 
-def check_address_index(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+def check_debug() -> Found:
+    """E003: with DEBUG the inbox shows every mail, and so every code, to whoever finds it."""
+    if settings.DEBUG and not _is_private(urlsplit(conf.PUBLIC_URL).hostname or ""):
+        hint = "Switch DEBUG off, or give PUBLIC_URL a host of this machine or of a private network."
+        yield Error("DEBUG is on, and PUBLIC_URL is an address that anybody can reach.", hint=hint, id="accounts.E003")
+
+
+def check_mail_backend() -> Found:
+    """E004: these backends take every mail and deliver none."""
+    backend, _ = _mail_backend()
+    if backend.split(".")[-2] in MAIL_FOR_NOBODY or backend.startswith("django_mail_preview"):
+        hint = "Use Django's SMTP backend, or that of your mail provider."
+        yield Error(f"The mail backend {backend} delivers to nobody.", hint=hint, id="accounts.E004")
+
+
+def check_urls() -> Found:
+    """E005: over plain HTTP, everybody on the way can read the token of a mailed link or of a verified code."""
+    for name in ("PUBLIC_URL", "FRONTEND_RESET_URL"):
+        parts = urlsplit(getattr(conf, name))
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield Error(f"{name} is plain HTTP.", hint="Give it an https:// address.", id="accounts.E005")
+
+
+def check_cors() -> Found:
+    """E006: any page that a visitor opens could ask for resets and guess, each visitor with limits of their own."""
+    patterns = [getattr(each, "pattern", each) for each in getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ())]
+    if getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or any(pattern in {".*", "^.*$"} for pattern in patterns):
+        hint = "List your frontends in CORS_ALLOWED_ORIGINS."
+        yield Error("CORS lets in the pages of every site.", hint=hint, id="accounts.E006")
+
+
+def check_password_hasher() -> Found:
+    """E007: a fast hash turns a stolen table of users into a list of passwords."""
+    hasher = hashers.get_hasher()
+    if isinstance(hasher, hashers.Argon2PasswordHasher):
+        return
+    if (
+        isinstance(hasher, hashers.PBKDF2PasswordHasher)
+        and hasher.digest is hashlib.sha256
+        and hasher.iterations >= LEAST_ITERATIONS
+    ):
+        return
+    hint = f"Put Argon2PasswordHasher first in PASSWORD_HASHERS, or PBKDF2 with {LEAST_ITERATIONS:,} iterations."
+    yield Error("New passwords are not hashed with argon2id, nor slowly enough.", hint=hint, id="accounts.E007")
+
+
+def check_password_validators() -> Found:
+    """E008: without these two, a reset would accept the password 123456."""
+    validators = password_validation.get_default_password_validators()
+    hint = "Restore AUTH_PASSWORD_VALIDATORS as backend/settings.py has it."
+    if max((getattr(each, "min_length", 0) for each in validators), default=0) < LEAST_PASSWORD_LENGTH:
+        yield Error("No validator asks for a password's length.", hint=hint, id="accounts.E008")
+    if not any(_refuses(each, "password") for each in validators if not hasattr(each, "min_length")):
+        yield Error("No validator refuses common passwords.", hint=hint, id="accounts.E008")
+
+
+def check_broker() -> Found:
+    """E009: a broker in memory is one process's own; no worker ever hears of a mail."""
+    if conf.MAIL_DISPATCH == "celery" and str(getattr(settings, "CELERY_BROKER_URL", "")).startswith("memory:"):
+        hint = "Set CELERY_BROKER_URL to RabbitMQ or Redis."
+        yield Error("The Celery broker is this process's memory.", hint=hint, id="accounts.E009")
+
+
+def check_mail_lease() -> Found:
+    """W001: a lease that ends before an SMTP session can, sends mails twice."""
+    if 6 * (_mail_backend()[1] or 0) >= conf.MAIL_LEASE_SECONDS:
+        hint = "Give it more than six times EMAIL_TIMEOUT: greeting, HELO, MAIL, RCPT, DATA and the end of it."
+        yield checks.Warning("MAIL_LEASE_SECONDS is shorter than one slow SMTP session.", hint=hint, id="accounts.W001")
+
+
+def check_where_limits_are_counted() -> Found:
+    """W002: each process that counts for itself allows the whole limit once more."""
+    if conf.WORKERS > 1 and not conf.REDIS_URL:
+        hint = "Set REDIS_URL, or WORKERS to 1 if one process serves."
+        message = (
+            f"{conf.WORKERS} processes each count their own limits: clients may ask {conf.WORKERS} times as often."
+        )
+        yield checks.Warning(message, hint=hint, id="accounts.W002")
+
+
+def check_database() -> Found:
+    """W003: SQLite has one writer at a time, and processes that wait for it give up in the end."""
+    several = conf.WORKERS > 1 or conf.MAIL_DISPATCH in {"none", "celery"}
+    if several and settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+        hint = "Set DATABASE_URL to PostgreSQL, or WORKERS to 1 and MAIL_DISPATCH to thread."
+        yield checks.Warning("Several processes write to one SQLite file.", hint=hint, id="accounts.W003")
+
+
+def check_proxies() -> Found:
+    """W004: without a proxy to believe, a server that speaks plain HTTP redirects every request, for ever.
+
+    The other way round, a header of a proxy that nobody has placed is any client's to write.
+    """
+    header = getattr(settings, "SECURE_PROXY_SSL_HEADER", None)
+    if settings.SECURE_SSL_REDIRECT and not header:
+        hint = "Set TRUSTED_PROXIES, or SECURE_SSL_REDIRECT=0 if the proxy redirects; silence it where TLS ends here."
+        yield checks.Warning("No proxy is trusted to say that a request came by HTTPS.", hint=hint, id="accounts.W004")
+    if header and not conf.TRUSTED_PROXIES:
+        hint = "Set TRUSTED_PROXIES, or take SECURE_PROXY_SSL_HEADER out."
+        yield checks.Warning(
+            "SECURE_PROXY_SSL_HEADER believes a proxy that is not there.", hint=hint, id="accounts.W004"
+        )
+
+
+def check_hosts() -> Found:
+    """W005: mailed links never hold the Host header, but redirects and caches may."""
+    if any(host in {"*", "."} for host in settings.ALLOWED_HOSTS):
+        hint = "Name the hosts; a load balancer can be told which to send."
+        yield checks.Warning("ALLOWED_HOSTS lets in every host.", hint=hint, id="accounts.W005")
+
+
+def check_mail_timeout() -> Found:
+    """W006: a mail server that falls silent would keep a thread for good."""
+    backend, timeout = _mail_backend()
+    if backend.endswith("smtp.EmailBackend") and not timeout:
+        yield checks.Warning("The mail connection has no timeout.", hint="Set EMAIL_TIMEOUT.", id="accounts.W006")
+
+
+def check_lifetimes() -> Found:
+    """W007: what is good for longer can be stolen, or guessed, for longer."""
+    for name, longest, source in (
+        ("PASSWORD_RESET_CODE_LIFETIME", LONGEST_CODE_LIFETIME, "OWASP ASVS 5.0 section 6.5.5"),
+        ("PASSWORD_RESET_LINK_LIFETIME", LONGEST_LINK_LIFETIME, "OWASP WSTG-ATHN-09"),
+    ):
+        if getattr(conf, name) > longest:
+            hint = f"{source} allows {longest} seconds."
+            yield checks.Warning(f"{name} is {getattr(conf, name)} seconds.", hint=hint, id="accounts.W007")
+
+
+def check_introspection() -> Found:
+    """W008: the schema is for the frontend's developers, and the playground for one's own machine."""
+    for name in ("GRAPHQL_INTROSPECTION", "GRAPHIQL"):
+        if getattr(settings, name, False):
+            hint = "Switch it off, unless this is a public API on purpose (OWASP ASVS 5.0 section 4.3.2)."
+            yield checks.Warning(f"{name} is on.", hint=hint, id="accounts.W008")
+
+
+def check_address_index() -> Found:
     """W050: on a large table of users, a look-up without an index takes as long as the table is long."""
     user_model = get_user_model()
     try:
         few = not user_model._default_manager.all()[MANY_USERS : MANY_USERS + 1].exists()
     except DatabaseError:  # before the first migration there is no table, and nobody to look for
-        return []
-    if few or is_indexed():
-        return []
-    hint = "Make it with `manage.py index_addresses`; on PostgreSQL, signing in goes on meanwhile."
-    message = "The user table has no index on the capitalised address, by which accounts are looked up."
-    return [checks.Warning(message, hint=hint, id="accounts.W050")]
+        return
+    if not few and not is_indexed():
+        hint = "Make it with `manage.py index_addresses`; on PostgreSQL, signing in goes on meanwhile."
+        message = "The user table has no index on the capitalised address, by which accounts are looked up."
+        yield checks.Warning(message, hint=hint, id="accounts.W050")
+
+
+DEPLOYMENT: tuple[Callable[[], Found], ...] = (
+    check_mail_backend,
+    check_urls,
+    check_cors,
+    check_password_hasher,
+    check_password_validators,
+    check_broker,
+    check_where_limits_are_counted,
+    check_database,
+    check_proxies,
+    check_hosts,
+    check_mail_timeout,
+    check_lifetimes,
+    check_introspection,
+)
+"""What `check --deploy` asks, and `make serve` with it. With DEBUG on, Django's own warning of that is enough."""
+
+
+def _listed(check: Callable[[], Found]) -> Callable[..., list[CheckMessage]]:
+    """A check as Django calls it."""
+
+    def run(**kwargs: Any) -> list[CheckMessage]:
+        return list(check())
+
+    run.__name__ = run.__qualname__ = check.__name__
+    return run
+
+
+def _unless_debug(check: Callable[[], Found]) -> Callable[[], Found]:
+    def run() -> Found:
+        if not settings.DEBUG:
+            yield from check()
+
+    run.__name__ = check.__name__
+    return run
+
+
+def _refuses(validator: Any, password: str) -> bool:
+    try:
+        validator.validate(password)
+    except ValidationError:
+        return True
+    return False
+
+
+def _mail_backend() -> tuple[str, float | None]:
+    """The mail backend's dotted name, and its timeout in seconds, by the settings of the Django at hand."""
+    if django.VERSION >= (6, 1):
+        mailer: Any = settings.MAILERS["default"]
+        return mailer["BACKEND"], mailer.get("OPTIONS", {}).get("timeout")
+    return settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT
+
+
+def _is_loopback(host: str) -> bool:
+    address = _ip(host)
+    return address.is_loopback if address else host == "localhost" or host.endswith(".localhost")
+
+
+def _is_private(host: str) -> bool:
+    """Whether a host is this machine, or one that the internet does not reach by this name."""
+    address = _ip(host)
+    if address:
+        return address.is_loopback or address.is_private or address.is_link_local
+    return "." not in host or host.rpartition(".")[2] in {"localhost", "local", "internal", "test", "lan"}
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -32,6 +32,8 @@ class RecoverySettings:
     """Passwords that a process hashes at once; each takes 64 MiB and a core."""
 
     REDIS_URL: str = ""
+    WORKERS: int = 2
+    """Processes that serve; only the system checks ask."""
     TRUSTED_PROXIES: int = 0
     THROTTLE_REQUEST_PER_IP: str = "20/hour"
     THROTTLE_REQUEST_PER_EMAIL: str = "5/hour"
