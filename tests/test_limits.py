@@ -198,6 +198,20 @@ def test_a_refused_request_still_counts_for_its_client(api: API, settings: Any) 
 # --- in memory -------------------------------------------------------------------------------------------------------
 
 
+class Interrupted(Window):
+    """One in the midst of whose counting another thread always gets its turn."""
+
+    @property
+    def seconds(self) -> int:
+        time.sleep(0)
+        return 60
+
+
+def test_memory_is_exact_even_where_threads_come_in_between() -> None:
+    memory, window = Memory(), Interrupted("somebody", 3, 60)
+    assert crowd(lambda _: bool(memory.take([window], 1, now=1.0).count)) == 3
+
+
 def test_memory_forgets_what_is_over() -> None:
     memory = Memory()
     for number in range(1000):
@@ -326,6 +340,16 @@ def test_a_crowd_that_meets_a_dead_redis_gets_exactly_the_limit_and_one_line(
     own_valkey.stop()
     assert crowd(lambda _: bool(windows.take([HIT]).count)) == HIT.most
     assert changes(caplog) == ["Redis does not answer"]
+
+
+def test_an_answer_that_was_under_way_when_redis_died_is_no_recovery(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = windows.Breaker()
+    closed = []
+    for error, was_closed in ((ConnectionError(), True), (None, True), (None, False)):
+        breaker.note(error, was_closed=was_closed)
+        closed.append(breaker.is_closed)
+    assert closed == [False, False, True]
+    assert changes(caplog) == ["Redis does not answer", "Redis answers again"]
 
 
 @pytest.mark.parametrize(
