@@ -2,12 +2,15 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
 
-application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from accounts import dispatch  # noqa: E402 (needs the apps to be ready)
+from backend.handlers import AsyncHandler  # noqa: E402
+
+application = AsyncHandler()
 
 dispatch.start()

@@ -232,10 +232,18 @@ def _acceptable(request: HttpRequest) -> str | None:
 
     Both types are JSON, hence UTF-8, so a client that asks for UTF-8 by name, in any case, asks for nothing special.
     """
-    preferred = request.get_preferred_type(
-        [f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")]
+    preferred = _preferred(
+        request,
+        *(f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")),
     )
     return preferred and preferred.partition(";")[0]
+
+
+def _preferred(request: HttpRequest, *media_types: str) -> str | None:
+    try:
+        return request.get_preferred_type(media_types)
+    except ValueError:
+        return None  # Django chokes on a parameter in a charset that is none; such a header accepts nothing
 
 
 def _is_a_browser(request: HttpRequest) -> bool:
@@ -243,7 +251,7 @@ def _is_a_browser(request: HttpRequest) -> bool:
     return (
         request.method == "GET"
         and "query" not in request.GET
-        and request.get_preferred_type(["text/html", JSON, GRAPHQL_JSON]) == "text/html"
+        and _preferred(request, "text/html", JSON, GRAPHQL_JSON) == "text/html"
         # `*/*`, which scripts send and a missing header means, prefers nothing: without this it would get the page.
         and "text/html" in request.headers.get("Accept", "")
     )

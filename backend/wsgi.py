@@ -2,12 +2,15 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
 
-application = get_wsgi_application()
+django.setup(set_prefix=False)
 
 from accounts import dispatch  # noqa: E402 (needs the apps to be ready)
+from backend.handlers import Handler  # noqa: E402
+
+application = Handler()
 
 dispatch.start()

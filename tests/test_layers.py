@@ -27,7 +27,7 @@ COLUMNS = {
     ),
     "the way out": (
         "accounts.management  accounts.apps  backend.wsgi  backend.asgi",
-        "accounts.receivers",
+        "accounts.receivers  backend.handlers",
         "accounts.dispatch",
         "accounts.tasks",
         "accounts.workers",
