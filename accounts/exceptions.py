@@ -27,10 +27,11 @@ class InvalidInput(RecoveryError):
 
 
 class RateLimited(RecoveryError):
-    """Too many, too fast; `retry_after` is in seconds, at least one."""
+    """Too many, too fast; `retry_after` is in seconds, at least one. `limit` names the limit, for the log."""
 
-    def __init__(self, retry_after: float, message: Text) -> None:
+    def __init__(self, retry_after: float, message: Text, *, limit: str = "") -> None:
         super().__init__(message)
+        self.limit = limit
         self.retry_after = max(1, int(-(-retry_after // 1)))
 
 

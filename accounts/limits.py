@@ -61,8 +61,8 @@ def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> None:
     if taken.count:
         return
     waits = (*taken.waits, *(windows.take([window], 0).wait for window, _ in also))
-    wait, message = max(zip(waits, (text for _, text in (*asked, *also)), strict=True), key=lambda pair: pair[0])
-    raise RateLimited(wait, message)
+    wait, (window, message) = max(zip(waits, (*asked, *also), strict=True), key=lambda pair: pair[0])
+    raise RateLimited(wait, message, limit=window.kind)
 
 
 def _requests_of(client_ip: str) -> Window:

@@ -100,7 +100,7 @@ def resend(handle: str, client: Client) -> ForgetPassword:
     if record.resends >= MAX_RESENDS:
         closes = (record.looked_at or now) + OPEN_LIFETIME
         message = _("This reset has been mailed as often as it can be. Please start a new one.")
-        raise RateLimited((closes - now).total_seconds(), message)
+        raise RateLimited((closes - now).total_seconds(), message, limit="resends")
     limits.check_address_may_be_mailed(record.email_digest, client.ip)
     if not ForgetPassword.objects.resend(record.pk, Mail.LINK if shown == Status.LOCKED else Mail.CODE, now):
         # Somebody else moved the row since it was read; say what they would be told now.
@@ -345,4 +345,4 @@ def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimi
     cooldown = (record.resend_available_at - now).total_seconds()
     # The cooldown is seldom all that stands in the way; whoever comes back after the wait must get through.
     wait = max(cooldown, limits.wait_for_mail(record.email_digest, client.ip))
-    return RateLimited(wait, _("A mail was asked for a moment ago. Please wait a little."))
+    return RateLimited(wait, _("A mail was asked for a moment ago. Please wait a little."), limit="cooldown")

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils import translation
 from strawberry import ID
 
-from accounts import passwords, recovery
+from accounts import journal, passwords, recovery
 from accounts.client import client_address
 from accounts.conf import MAX_PASSWORD_LENGTH, TOKEN_LIFETIME, conf
 from accounts.models import ForgetPassword
@@ -155,6 +155,9 @@ class Mutation:
         self, info: strawberry.Info, input: Annotated[ReportPasswordResetInput, _ARGUMENT]
     ) -> ReportPasswordResetPayload:
         return ReportPasswordResetSuccess(cancelled=recovery.report(input.report_token, _client(info)))
+
+
+journal.keep(Query, Mutation)
 
 
 def _client(info: strawberry.Info) -> Client:

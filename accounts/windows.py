@@ -40,6 +40,11 @@ class Window(NamedTuple):
     most: int
     seconds: int
 
+    @property
+    def kind(self) -> str:
+        """What is counted, without whose it is."""
+        return self.key.partition(":")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:

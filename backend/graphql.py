@@ -9,6 +9,7 @@ answered with a 500.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from django.http.request import RawPostDataException
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import method_decorator
+from django.utils.log import log_response
 from django.views.decorators.csrf import csrf_exempt
 from graphql import GraphQLError, OperationType
 from strawberry.django.context import StrawberryDjangoContext
@@ -28,6 +30,8 @@ from strawberry.types import ExecutionResult
 from accounts.schema import SECRET_CHECKING_FIELDS
 from backend.documents import PreparedDocument, prepare
 from backend.schema import schema
+
+logger = logging.getLogger(__name__)
 
 GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
@@ -79,6 +83,7 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         media_type = _acceptable(request)
+        reason = ""
         try:
             if request.method not in {"GET", "POST"}:
                 raise RequestRefused(405, "GraphQL is served by GET and POST.", allow="GET, POST")
@@ -88,20 +93,24 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
                 raise RequestRefused(406, f"The answer can be {GRAPHQL_JSON} or {JSON}.")
             response = _answer(_body_of(self._run(request)), 200, media_type)
         except RequestRefused as refused:
+            reason = refused.message
             response = _answer({"errors": [{"message": refused.message}]}, refused.status, media_type or JSON)
             if refused.allow:
                 response["Allow"] = refused.allow
         except NotExecuted as failed:
             # In plain JSON a 4xx may come from anybody on the way; only a 200 says that GraphQL has spoken.
             status = 400 if media_type == GRAPHQL_JSON else 200
+            reason = f"{failed.what} not valid"
             response = _answer({"errors": [error.formatted for error in failed.errors]}, status, media_type or JSON)
+        if reason:
+            log_response("graphql refused: %s", reason, response=response, request=request, logger=logger)
         return response
 
     def _run(self, request: HttpRequest) -> ExecutionResult:
         parameters = _from_url(request.GET) if request.method == "GET" else _from_body(request)
         prepared = prepare(self.schema, parameters.query)
         if prepared.errors:
-            raise NotExecuted(prepared.errors)
+            raise NotExecuted("document", prepared.errors)
         self._check_operation(request, prepared, parameters.operation_name)
         result = self.schema.execute_sync(
             parameters.query,
@@ -111,7 +120,7 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
         )
         # Errors of a field say where it stands; one without a path means that the variables never fitted.
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
-            raise NotExecuted(tuple(result.errors))
+            raise NotExecuted("variables", tuple(result.errors))
         return result
 
     def _check_operation(self, request: HttpRequest, prepared: PreparedDocument, name: str | None) -> None:
@@ -127,10 +136,11 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
 
 
 class NotExecuted(Exception):
-    """A document or variables that GraphQL itself refuses."""
+    """A document or variables that GraphQL itself refuses; what it says of them repeats them, and is for no log."""
 
-    def __init__(self, errors: tuple[GraphQLError, ...]) -> None:
-        super().__init__(len(errors))
+    def __init__(self, what: str, errors: tuple[GraphQLError, ...]) -> None:
+        super().__init__(what)
+        self.what = what
         self.errors = errors
 
 
@@ -234,12 +244,12 @@ def _acceptable(request: HttpRequest) -> str | None:
     """
     preferred = _preferred(
         request,
-        *(f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")),
+        [f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")],
     )
     return preferred and preferred.partition(";")[0]
 
 
-def _preferred(request: HttpRequest, *media_types: str) -> str | None:
+def _preferred(request: HttpRequest, media_types: list[str]) -> str | None:
     try:
         return request.get_preferred_type(media_types)
     except ValueError:
@@ -251,7 +261,7 @@ def _is_a_browser(request: HttpRequest) -> bool:
     return (
         request.method == "GET"
         and "query" not in request.GET
-        and _preferred(request, "text/html", JSON, GRAPHQL_JSON) == "text/html"
+        and _preferred(request, ["text/html", JSON, GRAPHQL_JSON]) == "text/html"
         # `*/*`, which scripts send and a missing header means, prefers nothing: without this it would get the page.
         and "text/html" in request.headers.get("Accept", "")
     )

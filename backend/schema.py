@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import traceback
 from typing import Any
 
 import strawberry
+import structlog
 from django.conf import settings
-from graphql import GraphQLError
+from graphql import FieldNode, GraphQLError
 from strawberry.extensions import MaskErrors
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
@@ -17,8 +16,9 @@ from strawberry.types import ExecutionContext
 from accounts import schema as accounts
 from accounts.types import EXCEPTION_HANDLERS
 from backend.documents import PreparedDocuments
+from backend.logs import describe
 
-logger = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Schema(strawberry.Schema):
@@ -36,9 +36,10 @@ class Schema(strawberry.Schema):
                 continue
             error_id = secrets.token_hex(8)
             error.extensions = {"errorId": error_id}
-            # The exception's text may hold what the client sent, so only its kind and the way to it are written down.
-            way = "".join(traceback.format_tb(cause.__traceback__)).rstrip()
-            logger.error("unexpected error %s at %s: %s\n%s", error_id, error.path, type(cause).__name__, way)
+            # Not its path: a client may call things there as it likes.
+            field = error.nodes[0] if error.nodes else None
+            name = field.name.value if isinstance(field, FieldNode) else None
+            log.error("unexpected error", error_id=error_id, field=name, exception=describe(cause))
 
 
 def _is_unexpected(error: GraphQLError) -> bool:

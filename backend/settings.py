@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import django
 from django.core.management.utils import get_random_secret_key
 
+from backend import logs
 from backend.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -48,6 +49,7 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or ""]
 if DEBUG:
     ALLOWED_HOSTS += ["127.0.0.1", "localhost", "[::1]"]
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
+CORS_EXPOSE_HEADERS = ["X-Request-ID"]
 TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
 
 # --- Application -----------------------------------------------------------------------------------------------------
@@ -68,6 +70,8 @@ if DEBUG:
     INSTALLED_APPS.append("django_mail_preview")
 
 MIDDLEWARE = [
+    "backend.middleware.RequestId",
+    "backend.middleware.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -120,6 +124,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [("graphiql", BASE_DIR / "web" / "dist")] if (BASE_DIR / "web" / "dist").is_dir() else []
 WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 # --- Passwords -------------------------------------------------------------------------------------------------------
 
@@ -236,7 +241,12 @@ SECURE_REDIRECT_EXEMPT = [r"^health/?$"]
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_HTTPONLY = True
+# The other place for messages is a cookie of their own.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 if not DEBUG:
+    # A browser takes a __Host- cookie from this host alone, over HTTPS: OWASP ASVS 5.0 section 3.3.1.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
     # A year, as OWASP ASVS 5.0 section 3.4.1 asks.
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -246,14 +256,8 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- Logging ---------------------------------------------------------------------------------------------------------
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-    # Django's own console handler would say everything a second time.
-    "loggers": {"django": {"handlers": [], "propagate": True}},
-}
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", logs.LEVELS)
+LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
+LOGGING = logs.logging_settings(LOG_LEVEL, LOG_FORMAT)
 
 env.seal()

@@ -9,6 +9,8 @@ import pytest
 from asgiref.testing import ApplicationCommunicator
 from django.test import RequestFactory
 
+pytestmark = pytest.mark.django_db  # for Django looks after its connections around each request
+
 BODY = b'{"query": "{ __typename }"}'
 UNREADABLE = [
     "application/json; charset*=x''%FF",
@@ -27,7 +29,8 @@ def wsgi(method: str, content_type: str = "application/json", path: str = "/grap
     request = RequestFactory().generic(method, path, body, **environ).environ
     request["CONTENT_TYPE"] = content_type
     statuses: list[str] = []
-    response: Any = application(request, lambda status, headers: statuses.append(status))
+    start: Any = lambda status, _: statuses.append(status)  # noqa: E731
+    response: Any = application(request, start)
     response.close()
     (status,) = statuses
     return int(status.split()[0])
@@ -47,7 +50,7 @@ def asgi(content_type: str) -> int:
     }
 
     async def ask() -> Any:
-        server = ApplicationCommunicator(application, scope)
+        server: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call]
         await server.send_input({"type": "http.request", "body": BODY})
         start = await server.receive_output()
         await server.receive_output()

@@ -18,11 +18,11 @@ COLUMNS = {
         "backend.environment  backend.celery",
     ),
     "the way in": (
-        "backend.urls",
+        "backend.urls  backend.middleware",
         "backend.graphql  accounts.urls",
         "backend.schema  accounts.views",
         "accounts.schema  backend.documents",
-        "accounts.types",
+        "accounts.types  accounts.journal",
         "accounts.recovery",
     ),
     "the way out": (
@@ -43,7 +43,7 @@ COLUMNS = {
         "accounts.addresses  accounts.hashing  accounts.pwned  accounts.windows",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
-        "accounts.signals",
+        "accounts.signals  backend.logs",
     ),
 }
 GROUND = "the ground"

@@ -1,0 +1,96 @@
+"""What every answer goes through, whatever answers: it gets an id that the log has too, and the security headers."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.core.signals import request_finished
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from accounts.client import client_address
+
+Handle = Callable[[HttpRequest], HttpResponseBase]
+
+REQUEST_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""What nginx, Envoy and their like make. No handle, code or token looks like it."""
+
+NOTHING_CSP = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""For what is no page: JSON, redirects, errors, files."""
+PAGES_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""For pages that others have written: the admin, and the inbox of development."""
+PAGES = {"admin", "mail_preview"}
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Defaults: a view that knows better has set its own."""
+
+
+class RequestId:
+    """Gives each request an id, binds it and the client's address to all that is logged meanwhile, and tells it."""
+
+    def __init__(self, get_response: Handle) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request_id = _told_by_proxy(request) or uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id, client=client_address(request))
+        response = self._get_response(request)
+        response["X-Request-ID"] = request_id
+        return response
+
+
+class SecurityHeaders:
+    """Adds to every answer, errors included, the security headers that it has not set itself.
+
+    Django's own middleware sets some of them, but not on what is refused before its turn comes.
+    """
+
+    def __init__(self, get_response: Handle) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        if not _explains_itself_to_a_developer(response):
+            response.headers.setdefault("Content-Security-Policy", PAGES_CSP if _is_page(request) else NOTHING_CSP)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def _told_by_proxy(request: HttpRequest) -> str:
+    told = request.headers.get("X-Request-ID", "") if settings.TRUSTED_PROXIES else ""
+    return told if REQUEST_ID.fullmatch(told) else ""
+
+
+def _is_page(request: HttpRequest) -> bool:
+    match = request.resolver_match
+    return match is not None and not PAGES.isdisjoint(match.app_names)
+
+
+def _explains_itself_to_a_developer(response: HttpResponseBase) -> bool:
+    """Whether this may be Django's technical error page, which styles itself inline; there is none in production."""
+    return bool(settings.DEBUG) and response.status_code >= 400
+
+
+def _forget(**kwargs: Any) -> None:
+    # Not sooner: Django logs a refusal after the last middleware has seen it.
+    structlog.contextvars.clear_contextvars()
+
+
+request_finished.connect(_forget, dispatch_uid="backend.middleware.forget")
