@@ -27,6 +27,7 @@ from structlog.typing import EventDict
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FORMATS = ("json", "console")
 
+FIRST = ("time", "level", "logger", "event", "request_id", "client")
 MAX_TEXT = 500
 """Characters of any one text; a client can make a path as long as it likes."""
 MAX_FRAMES = 30
@@ -47,6 +48,8 @@ def logging_settings(level: str, form: str) -> dict[str, Any]:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+    if form == "json":
+        logging.captureWarnings(True)  # they would be lines of their own kind
     to_the_root: dict[str, Any] = {"handlers": [], "propagate": True}
     return {
         "version": 1,
@@ -123,8 +126,7 @@ def _without_text_of_exceptions(_: Any, __: str, event: EventDict) -> EventDict:
 
 def _in_order(_: Any, __: str, event: EventDict) -> EventDict:
     del event["_record"], event["_from_structlog"]
-    first = {name: event.pop(name) for name in ("time", "level", "logger", "event", "request_id") if name in event}
-    return {**first, **event}
+    return {**{name: event.pop(name) for name in FIRST if name in event}, **event}
 
 
 def _printable(_: Any, __: str, event: EventDict) -> EventDict:

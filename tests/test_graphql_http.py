@@ -532,7 +532,7 @@ def test_the_log_of_a_failure_has_its_id_and_place_and_not_its_text(api: API, ca
     (line,) = [line for line in map(logging.LogRecord.getMessage, caplog.records) if "unexpected error" in line]
     assert error_id in line
     assert "RuntimeError" in line
-    assert "in fail" in line
+    assert "broken.<locals>.fail" in line
     assert "hunter2" not in caplog.text
     assert "ada@" not in caplog.text
 
