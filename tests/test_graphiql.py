@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core import mail
 
+from backend import graphql
 from backend.graphql import GRAPHIQL_CSP
 from tests import browser
 from tests.browser import Visit
@@ -165,6 +166,32 @@ def test_the_page_runs_under_its_policy(graphiql: GraphiQL, visit: Visit) -> Non
     assert response.headers["content-security-policy"] == GRAPHIQL_CSP
     graphiql.run()
     assert visit.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("directive", "source"),
+    [
+        ("script-src", "'self'"),
+        ("style-src", "'self'"),
+        ("style-src", "'unsafe-inline'"),
+        ("connect-src", "'self'"),
+        ("font-src", "'self'"),
+        ("font-src", "data:"),
+        ("img-src", "data:"),
+    ],
+)
+def test_the_policy_allows_nothing_that_the_page_does_not_need(
+    visit: Visit, db: None, monkeypatch: pytest.MonkeyPatch, directive: str, source: str
+) -> None:
+    allowed = {name: sources for name, *sources in map(str.split, GRAPHIQL_CSP.split("; "))}
+    assert sum(sources != ["'none'"] for sources in allowed.values()) == 5
+    allowed[directive].remove(source)
+    policy = "; ".join(" ".join([name, *(sources or ["'none'"])]) for name, sources in allowed.items())
+    monkeypatch.setattr(graphql, "GRAPHIQL_CSP", policy)
+    visit.open("/graphql/")
+    visit.wait_until(lambda: any(f"CSP {directive}" in complaint for complaint in visit.complaints))
+    visit.page.goto("about:blank")
+    visit.complaints.clear()
 
 
 def test_an_injected_script_does_not_run(graphiql: GraphiQL, visit: Visit) -> None:
