@@ -66,6 +66,9 @@ class SecurityHeaders:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
+        if _is_page(request):
+            # Under no-referrer a browser calls a form's origin null, which Django's check of forms refuses.
+            response.headers["Referrer-Policy"] = "same-origin"
         if not _explains_itself_to_a_developer(response):
             response.headers.setdefault("Content-Security-Policy", PAGES_CSP if _is_page(request) else NOTHING_CSP)
         for name, value in HEADERS.items():

@@ -98,13 +98,39 @@ def test_static_files_are_served(server: Running, path: str, kind: str) -> None:
     assert response.headers["Content-Type"].startswith(kind)
 
 
-@pytest.mark.parametrize("path", ["/graphql/", "/reset/", "/admin/login/"])
-def test_every_answer_carries_the_security_headers(server: Running, path: str) -> None:
-    headers = requests.get(server.url + path, headers=PROXIED, timeout=30).headers
+@pytest.mark.parametrize(
+    ("method", "path", "status", "more"),
+    [
+        ("GET", "/graphql/", 400, {}),
+        ("PUT", "/graphql/", 405, {}),
+        ("POST", "/graphql/", 413, {}),
+        ("POST", "/graphql/", 415, {"Content-Type": "application/json; charset*=x''%FF"}),
+        ("GET", "/graphql/", 406, {"Accept": "application/json; q*=x''%FF"}),
+        ("GET", "/reset/", 200, {}),
+        ("GET", "/admin/login/", 200, {}),
+        ("GET", "/static/accounts/reset.css", 200, {}),
+        ("GET", "/static/accounts/no.css", 404, {}),
+        ("GET", "/nothing/", 404, {}),
+        ("GET", "/reset/", 400, {"Host": "attacker.example"}),
+    ],
+)
+def test_every_answer_carries_the_security_headers(
+    server: Running, method: str, path: str, status: int, more: dict[str, str]
+) -> None:
+    body = "x" * 70_000 if status == 413 else ""
+    sent = {**PROXIED, "Content-Type": "application/json", **more}
+    response = requests.request(method, server.url + path, data=body, headers=sent, timeout=30)
+    headers = response.headers
+    assert response.status_code == status
     assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == ("same-origin" if path.startswith("/admin/") else "no-referrer")
     assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Cross-Origin-Opener-Policy"] == headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert ("no-store" in headers["Cache-Control"]) is ("css" not in path or status == 404)
+    assert headers["X-Request-ID"]
 
 
 @pytest.mark.parametrize("path", ["/graphql/", "/reset/"])
