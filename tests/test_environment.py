@@ -30,6 +30,8 @@ BAD = {
     "FRONTEND_RESET_URL": "https://app.example.com/reset#here",
     "PORT": "eighty",
     "WORKERS": "0",
+    "LOG_LEVEL": "loud",
+    "LOG_FORMAT": "xml",
     "TRUSTED_PROXIES": "-1",
     "GRAPHIQL": "perhaps",
     "GRAPHQL_INTROSPECTION": "yes please",
@@ -166,6 +168,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "DEBUG": False,
         "GRAPHIQL": False,
         "GRAPHQL_INTROSPECTION": False,
+        "LOG_LEVEL": "INFO",
+        "LOG_FORMAT": "json",
         "SECURE_SSL_REDIRECT": True,
         "ALLOWED_HOSTS": ["accounts.example.com"],
         "CORS_ALLOWED_ORIGINS": [],
@@ -198,6 +202,12 @@ def test_graphiql_and_introspection_follow_debug() -> None:
     assert given["GRAPHIQL"] is given["GRAPHQL_INTROSPECTION"] is True
     told = load(DEBUG="1", SECRET_KEY="x", GRAPHIQL="no", GRAPHQL_INTROSPECTION="off")
     assert told["GRAPHIQL"] is told["GRAPHQL_INTROSPECTION"] is False
+
+
+def test_the_form_of_the_log_follows_debug() -> None:
+    assert load(DEBUG="1", SECRET_KEY="x")["LOG_FORMAT"] == "console"
+    given = load(DEBUG="1", SECRET_KEY="x", LOG_FORMAT="json", LOG_LEVEL="WARNING")["LOGGING"]
+    assert (given["formatters"]["line"]["form"], given["root"]["level"]) == ("json", "WARNING")
 
 
 def test_development_needs_no_variable_but_debug() -> None:

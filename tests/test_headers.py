@@ -161,6 +161,12 @@ def test_text_says_its_charset(client: Client, answer: str) -> None:
     assert not kind or re.search(r"charset=.?utf-8", kind)
 
 
+def test_an_error_page_for_developers_may_style_itself(client: Client, settings: Any) -> None:
+    settings.DEBUG = True
+    assert "Content-Security-Policy" not in get("/nothing/")(client).headers
+    assert policy_of(get("/reset/")(client))["default-src"] == ["'none'"]
+
+
 def test_plain_http_is_told_all_but_to_use_https(client: Client, settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     for host, status in (("accounts.example.com", 301), ("attacker.example", 400)):
@@ -266,7 +272,7 @@ def test_the_admin_works_under_its_policy(visit: Visit, api: API, make_user: Cal
     page.locator("#action-toggle").check()
     page.get_by_text("1 of 1 selected").wait_for()
     visit.open(f"/admin/auth/user/{user.pk}/change/")
-    page.get_by_role("link", name="Today").first.click()
+    page.locator(".datetimeshortcuts :text('Today')").first.click()
     page.locator("#id_groups_to").wait_for()
     page.locator("a.related-widget-wrapper-link, #id_user_permissions_add").first.wait_for()
     for address in ("/admin/", "/admin/auth/user/add/", "/admin/accounts/forgetpassword/?state__exact=QUEUED"):
