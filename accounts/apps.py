@@ -9,7 +9,8 @@ class AccountsConfig(AppConfig):
     verbose_name = "Account recovery"
 
     def ready(self) -> None:
-        from accounts import checks, receivers
+        from accounts import checks, logins, receivers
 
         checks.register()
         receivers.connect()
+        logins.connect()

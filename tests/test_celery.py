@@ -79,7 +79,19 @@ def working(site: Site) -> Iterator[Running]:
     # A name of its own, and no talk with others: at a shared broker, two workers of one name answer for each other.
     name = f"worker-{uuid.uuid4().hex[:8]}"
     log = site.folder / f"{name}.log"
-    command = [sys.executable, "-m", "celery", "-A", "backend", "worker", "--concurrency", "2", "--loglevel", "INFO"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "--quiet",
+        "-A",
+        "backend",
+        "worker",
+        "--concurrency",
+        "2",
+        "--loglevel",
+        "INFO",
+    ]
     command += ["--hostname", f"{name}@%h", "--without-mingle", "--without-gossip"]
     with running(command, None, site.environment, log) as worker:
         wait_until(lambda: " ready." in log.read_text())
@@ -90,11 +102,15 @@ def working(site: Site) -> Iterator[Running]:
 
 
 def test_what_is_requested_is_mailed_by_the_worker(tmp_path: Path, prepared: Path, broker: Broker) -> None:
-    with site_in(tmp_path, prepared, **broker.environment, MAIL_SWEEP_SECONDS="60") as site, working(site):
+    with site_in(tmp_path, prepared, **broker.environment, MAIL_SWEEP_SECONDS="60") as site, working(site) as worker:
         with site.serving() as server:
             request_all(server)
             site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
         assert mailed_to(site) == CROWD
+        said = worker.log.read_text()
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert any(line["logger"].startswith("celery") for line in lines)
+    assert "@example.com" not in said
 
 
 def test_a_message_holds_a_primary_key_and_nothing_else(tmp_path: Path, prepared: Path, broker: Broker) -> None:

@@ -408,6 +408,28 @@ def test_a_known_and_an_unknown_address_leave_the_same_lines(
     assert known == unknown
 
 
+# --- The admin's login -----------------------------------------------------------------------------------------------
+
+
+def test_logins_and_their_failures_are_noted_without_what_was_typed(
+    log: Log, api: API, make_user: Callable[..., Any]
+) -> None:
+    user = make_user(EMAIL, EMAIL, is_staff=True, is_superuser=True)
+    for password in ("hunter2", PASSWORD):
+        response = api.http.post("/admin/login/", {"username": EMAIL, "password": password})
+    api.http.post("/admin/logout/")
+    noted = [line for line in log.lines if line["logger"] == "accounts.logins"]
+    assert [(line["level"], line["event"], line.get("user")) for line in noted] == [
+        ("warning", "login failed", None),
+        ("info", "logged in", user.pk),
+        ("info", "logged out", user.pk),
+    ]
+    assert noted[1]["request_id"] == response["X-Request-ID"]
+    assert {line["client"] for line in noted} == {"127.0.0.1"}
+    assert "hunter2" not in log.text
+    assert EMAIL.casefold() not in log.text.casefold()
+
+
 # --- Refusals of the endpoint ----------------------------------------------------------------------------------------
 
 ONE = 'checkResetToken(input: {resetToken: "hunter2"}) { __typename }'
