@@ -45,7 +45,8 @@ class Crew:
         jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
         jobs += [(f"mail-hand-{number}", self._work) for number in range(1, hands + 1)]
         # Daemons: a mail server that does not answer must not keep a stopping process alive.
-        self._threads = [threading.Thread(target=job, name=name, daemon=True) for name, job in jobs]
+        # Whatever one dies of, Python's own last words would put the exception's text into the log.
+        self._threads = [threading.Thread(target=surviving("go on")(job), name=name, daemon=True) for name, job in jobs]
 
     def start(self) -> None:
         """Start the threads, which sweep at once: what an earlier process left is due now."""

@@ -95,7 +95,7 @@ def describe(error: BaseException) -> list[dict[str, Any]]:
 def _renderers(form: str) -> tuple[Any, ...]:
     if form == "console":
         colours = os.name == "posix" and sys.stderr.isatty()
-        return _printable, _trace_to_read, ConsoleRenderer(colors=colours, sort_keys=False)
+        return _printable, _trace_to_read, ConsoleRenderer(colors=colours, sort_keys=False, timestamp_key="time")
     return _printable, JSONRenderer()
 
 

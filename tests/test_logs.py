@@ -21,7 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import path
 
-from accounts import codes, recovery, signals, smtp
+from accounts import codes, recovery, signals, smtp, workers
 from accounts.models import ForgetPassword, PasswordResetEvent
 from backend.logs import FORMATS, Formatter, logging_settings
 from backend.middleware import RequestId
@@ -515,6 +515,25 @@ def test_a_path_cannot_forge_a_line(log: Log, api: API) -> None:
     api.http.get('/nix%0D%0A{"level":"info"}%1B[2K%E2%80%AE')
     assert len(log.json.getvalue().splitlines()) == 1
     assert all(letter.isprintable() for letter in log.text.replace("\n", ""))
+
+
+class BrokenCrew(workers.Crew):
+    def _look_and_sweep(self) -> None:
+        raise RuntimeError("hunter2")
+
+    _probe = _work = _look_and_sweep
+
+
+def test_a_thread_of_the_mailer_that_dies_is_noted_like_all_else(
+    log: Log, db: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crew = BrokenCrew(hands=1)
+    crew.start()
+    crew.stop(timeout=30)
+    said = [line["event"] for line in log.lines]
+    assert len(said) == 3
+    assert all(event.startswith("the mailer could not go on: RuntimeError in _look_and_sweep") for event in said)
+    assert "hunter2" not in log.text + capsys.readouterr().err
 
 
 def test_the_database_keeps_its_parameters_to_itself(log: Log, api: API) -> None:
