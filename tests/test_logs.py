@@ -133,10 +133,9 @@ def test_no_letter_ends_a_line_or_turns_it_around(log: Log, form: str, forger: s
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_lone_surrogate_can_be_written(log: Log, form: str) -> None:
-    logging.getLogger("ours").warning("odd: \ud800")
-    getattr(log, form).getvalue().encode("utf-8")
-    assert len(log.text.splitlines()) == 2
+def test_a_lone_surrogate_can_be_written(form: str) -> None:
+    line = Formatter(form).format(logging.makeLogRecord({"name": "ours", "msg": "odd: \ud800"}))
+    assert rb"\ud800" in line.encode("utf-8")
 
 
 def test_a_text_is_cut_where_it_grows_too_long(log: Log) -> None:
