@@ -126,7 +126,8 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
     def _check_operation(self, request: HttpRequest, prepared: PreparedDocument, name: str | None) -> None:
         operation = prepared.operation(name)
         if operation is None:
-            raise NotExecuted((GraphQLError("Say by operationName which of the document's operations to run."),))
+            unclear = GraphQLError("Say by operationName which of the document's operations to run.")
+            raise NotExecuted("operation name", (unclear,))
         if request.method == "GET" and operation.operation is not OperationType.QUERY:
             raise RequestRefused(405, "A mutation must be sent by POST.", allow="POST")
         if request.method == "GET" and prepared.count(HANDLE_TAKING_QUERIES):

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from accounts import limits
+from accounts import windows
 from accounts.models import GuessBudget, PasswordResetEvent
 from accounts.schema import SECRET_CHECKING_FIELDS
 from backend.documents import MAX_ALIASES, MAX_ERRORS
@@ -26,7 +26,7 @@ class Target:
     def __init__(self, handle: str, letter: Letter) -> None:
         self.handle = handle
         self.letter = letter
-        self.limits_hit: list[tuple[str, ...]] = []
+        self.limits_hit: list[windows.Window] = []
 
     def guess(self, code: str = "") -> str:
         values = f'requestId: "{self.handle}", code: "{code or self.letter.code}"'
@@ -43,13 +43,13 @@ class Target:
 @pytest.fixture
 def target(api: API, post: PostOffice, user: Any, monkeypatch: pytest.MonkeyPatch) -> Target:
     target = Target(api.request()["requestId"], post.deliver_one())
-    hit = limits._hit
+    take = windows.take
 
-    def noted(rate: Any, message: Any, *key: str) -> None:
-        target.limits_hit.append(key)
-        hit(rate, message, *key)
+    def noted(asked: Any, wanted: int = 1) -> Any:
+        target.limits_hit.extend(asked)
+        return take(asked, wanted)
 
-    monkeypatch.setattr(limits, "_hit", noted)
+    monkeypatch.setattr(windows, "take", noted)
     return target
 
 
