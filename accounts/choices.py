@@ -51,3 +51,4 @@ class EventKind(models.TextChoices):
     CANCELLED = "CANCELLED"
     COMPLETED = "COMPLETED"
     SUPERSEDED = "SUPERSEDED"
+    REPORTED = "REPORTED"

@@ -13,7 +13,7 @@ import enum
 import hashlib
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -41,6 +41,7 @@ class TokenKind(enum.Enum):
 
     CODE = 1
     LINK = 2
+    REPORT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,22 @@ def code_token(record_id: uuid.UUID, seed: bytes, account: Account, generation: 
     return _token(TokenKind.CODE, record_id, mac)
 
 
+def report_token(record_id: uuid.UUID, seed: bytes) -> str:
+    """The token of a mail's "this was not me". It is good for no password, and it names no account.
+
+    Unlike the others it outlives a change of the password: that is when it is needed.
+    """
+    return _token(TokenKind.REPORT, record_id, _report_mac(settings.SECRET_KEY, record_id, seed))
+
+
 def parse_token(text: str) -> Token | None:
-    """Take a token apart, or None where it could not have been issued by anyone."""
-    raw = _decode(text, 1 + 16 + TOKEN_MAC_BYTES)
-    if raw is None:
-        return None
-    try:
-        kind = TokenKind(raw[0])
-    except ValueError:
-        return None
-    return Token(kind, uuid.UUID(bytes=raw[1:17]), raw[17:])
+    """Take a token that sets a password apart, or None where it could not have been issued by anyone."""
+    return _parse(text, (TokenKind.CODE, TokenKind.LINK))
+
+
+def parse_report_token(text: str) -> Token | None:
+    """Take a report token apart, or None where it could not have been issued by anyone."""
+    return _parse(text, (TokenKind.REPORT,))
 
 
 def token_matches(token: Token, seed: bytes, account: Account, generation: int) -> bool:
@@ -122,6 +129,11 @@ def token_matches(token: Token, seed: bytes, account: Account, generation: int) 
     bound = [str(generation)] if token.kind is TokenKind.CODE else []
     macs = (_token_mac(key, token.kind, token.record_id, seed, account, *bound) for key in _keys())
     return _any_equal(token.mac, macs)
+
+
+def report_matches(token: Token, seed: bytes) -> bool:
+    """Whether a report token is this record's, under the current key or a former one; in constant time."""
+    return _any_equal(token.mac, (_report_mac(key, token.record_id, seed) for key in _keys()))
 
 
 def match_phrase(record_id: uuid.UUID, seed: bytes) -> str:
@@ -155,6 +167,17 @@ def _token_mac(
     key: str, kind: TokenKind, record_id: uuid.UUID, seed: bytes, account: Account, *generation: str
 ) -> bytes:
     return _mac(f"token.{kind.name}", key, record_id.hex, seed.hex(), account.key, account.password, *generation)
+
+
+def _report_mac(key: str, record_id: uuid.UUID, seed: bytes) -> bytes:
+    return _mac("token.REPORT", key, record_id.hex, seed.hex())
+
+
+def _parse(text: str, kinds: Collection[TokenKind]) -> Token | None:
+    raw = _decode(text, 1 + 16 + TOKEN_MAC_BYTES)
+    if raw is None or raw[0] not in {kind.value for kind in kinds}:
+        return None
+    return Token(TokenKind(raw[0]), uuid.UUID(bytes=raw[1:17]), raw[17:])
 
 
 def _token(kind: TokenKind, record_id: uuid.UUID, mac: bytes) -> str:

@@ -89,6 +89,8 @@ TOKEN_LIFETIME = timedelta(minutes=10)
 OPEN_LIFETIME = timedelta(hours=1)
 """How long, from the first look, a reset can still be resent and its late code still proven."""
 IDEMPOTENCY_LIFETIME = timedelta(hours=1)
+REPORT_LIFETIME = timedelta(days=7)
+"""How long "this was not me" is heard: from the completed reset, or else from the last mail that could complete it."""
 
 MAX_ATTEMPTS = 5
 """Wrong codes a single reset bears; a resend does not restore them."""

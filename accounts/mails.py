@@ -19,7 +19,7 @@ from django.utils.translation import get_supported_language_variant
 from django.utils.translation import gettext_lazy as _
 
 from accounts import codes
-from accounts.conf import conf
+from accounts.conf import REPORT_LIFETIME, conf
 from accounts.letters import Letter
 from accounts.models import ForgetPassword, account_of
 
@@ -66,7 +66,7 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
 
 
 def changed_mail(record: ForgetPassword, address: str) -> Letter:
-    """The news that the password is another one now. No code and no link to set a password is in it."""
+    """The news that the password is another one now. Its only secret is the report token, which sets no password."""
     return _message("changed", address, record, {"changed_at": _moment(record.completed_at or record.updated_at)})
 
 
@@ -113,11 +113,14 @@ def _form(kind: str, language: str, blanks: tuple[str, ...], links: int, facts: 
 def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
     host = urlsplit(conf.reset_page).hostname or ""
     facts = {
+        "answers_report": record.answers_id is not None,
         "host": host,
         "reset_page": conf.reset_page,
+        "report_days": REPORT_LIFETIME.days,
         "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
         "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
     }
+    words = {**words, "report_url": f"{conf.reset_page}#report={codes.report_token(record.pk, record.seed)}"}
     blanks = tuple(name for name, word in words.items() if word)
     form = _form(kind, _language(record.locale), blanks, links, tuple(facts.items()))
     text, html = form.fill(words)

@@ -69,7 +69,18 @@ class ForgetPassword(models.Model):
     link_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the link's own life.")
     verified_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
-    killed_at = models.DateTimeField(null=True, blank=True, help_text="When another reset of the account completed.")
+    killed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When another reset of the account completed, or the owner reported one."
+    )
+    reported_at = models.DateTimeField(null=True, blank=True, help_text="When the owner said: this was not me.")
+    answers = models.OneToOneField(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="answer",
+        help_text="The reported reset whose owner this one mails a fresh link.",
+    )
 
     mail_due = models.CharField(max_length=7, choices=Mail, default=Mail.CODE, blank=True)
     mail_asked_at = models.DateTimeField(default=timezone.now, help_text="When a mail was last asked for.")
@@ -117,6 +128,10 @@ class ForgetPassword(models.Model):
                 condition=~Q(mail_due=Mail.NONE) | Q(mail_claimed_at=None, mail_next_at=None),
                 name="reset_claims_a_due_mail",
             ),
+            models.CheckConstraint(
+                condition=Q(reported_at=None) | Q(state=State.COMPLETED) | Q(killed_at__isnull=False),
+                name="reset_reported_is_over",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -152,6 +167,16 @@ class ForgetPassword(models.Model):
     def is_open(self, now: datetime) -> bool:
         """Whether it may still be resent, and a late code still be proven; a reset not yet looked at is open."""
         return self.looked_at is None or now < self.looked_at + OPEN_LIFETIME
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it could still complete, as far as the row tells; the clocks are not asked."""
+        return self.killed_at is None and self.state != State.COMPLETED
+
+    def may_still_act(self, now: datetime) -> bool:
+        """Whether anything of it still works: a resend, a code, a link, or a mail that is still to come."""
+        link_lives = self.link_issued_at is not None and now < self.link_issued_at + conf.link_lifetime
+        return self.is_under_way and (self.is_open(now) or link_lives or self.mail_due != Mail.NONE)
 
     def code_lives(self, now: datetime) -> bool:
         return self.code_issued_at is not None and now < self.code_issued_at + conf.code_lifetime

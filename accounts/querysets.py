@@ -12,10 +12,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from accounts.choices import OPEN_STATES, Mail, State
-from accounts.conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, conf
+from accounts.conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, REPORT_LIFETIME, conf
 
 if TYPE_CHECKING:
     from accounts.models import ForgetPassword, GuessBudget  # noqa: F401 (named in the annotations below)
@@ -95,16 +95,31 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             updated_at=now,
         )
 
-    def kill_others(self, pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[uuid.UUID]:
-        """End every other open reset of this account, by user or by address; returns which.
+    def hold(self, pk: uuid.UUID, user_id: Any, email_digest: str) -> list[ForgetPassword]:
+        """Lock a reset and every one of its account that is under way, by user or by address; returns them as they are.
 
-        Rows are locked in the order of their keys, so that two completions of one account cannot wait for each other.
+        In the order of their keys, and before anything else is locked: so no two callers can wait for each other.
         """
-        open_rows = self.filter(Q(user_id=user_id) | Q(email_digest=email_digest), killed_at=None)
-        open_rows = open_rows.exclude(pk=pk).exclude(state=State.COMPLETED)
-        killed = list(open_rows.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
-        self.filter(pk__in=killed).update(killed_at=now, updated_at=now, **NOTHING_DUE)
-        return killed
+        same_account = Q(email_digest=email_digest) | (Q() if user_id is None else Q(user_id=user_id))
+        rows = self.filter(Q(pk=pk) | (same_account & Q(killed_at=None) & ~Q(state=State.COMPLETED)))
+        return list(rows.select_for_update(of=("self",)).order_by("pk"))
+
+    def kill(self, pks: Collection[uuid.UUID], now: datetime) -> None:
+        """End resets that are held. Nothing of them works any more, and their holders are not told."""
+        self.filter(pk__in=pks).update(killed_at=now, updated_at=now, **NOTHING_DUE)
+
+    def report(self, pk: uuid.UUID, now: datetime) -> bool:
+        """Note, once, that the owner disowns a reset: a killed one, or a completed one while it is the latest."""
+        since = now - REPORT_LIFETIME
+        ended = ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=since)
+        return self._one(pk, ended | (self._latest() & Q(completed_at__gt=since)), reported_at=None).update(
+            reported_at=now, updated_at=now
+        )
+
+    def are_locked(self, user_id: Any, email_digest: str) -> bool:
+        """Whether a report has left the account, or one of those of a shared address, with a password nobody knows."""
+        of_account = Q(email_digest=email_digest, user_id__isnull=False) if user_id is None else Q(user_id=user_id)
+        return self.filter(of_account, self._latest(), reported_at__isnull=False).exists()
 
     def not_looked(self) -> ForgetPasswordQuerySet:
         """Rows whose account nobody has looked for yet, the oldest first."""
@@ -193,6 +208,13 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             .exclude(mail_due=Mail.NONE)
             .update(mail_next_at=now, mail_attempts=0, updated_at=now)
         )
+
+    def _latest(self) -> Q:
+        """Completed, and no other reset of the same account has been since."""
+        later = self.model.objects.filter(
+            state=State.COMPLETED, user_id=OuterRef("user_id"), completed_at__gt=OuterRef("completed_at")
+        )
+        return Q(~Exists(later), state=State.COMPLETED)
 
     def _if(self, condition: Q, field: str, value: Any) -> Case:
         """A new value for a field where the condition holds; elsewhere the field keeps what it has."""

@@ -22,7 +22,7 @@ def connect() -> None:
 def mail_what_was_requested(instance: ForgetPassword, created: bool, raw: bool, using: str, **kwargs: Any) -> None:
     """Ring for a new record. Fixtures (`raw`) bring records that were mailed where they came from."""
     if created and not raw:
-        _ring_after_commit(instance.pk, using, new=True)
+        _ring_after_commit(instance.pk, using, new=instance.looked_at is None)
 
 
 def mail_what_is_due(pk: uuid.UUID, **kwargs: Any) -> None:

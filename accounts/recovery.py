@@ -8,12 +8,14 @@ same statements throughout.
 from __future__ import annotations
 
 import re
+import secrets
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.password_validation import password_changed
 from django.db import IntegrityError, transaction
 from django.db.models import Q
@@ -26,12 +28,14 @@ from accounts.choices import OPEN_STATES, EventKind, Mail, State, Status
 from accounts.conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from accounts.exceptions import InvalidCode, InvalidInput, InvalidResetToken, RateLimited, UnknownRequest
 from accounts.hashing import hash_password
-from accounts.lookup import find_mailbox, why_not_mailable
+from accounts.lookup import email_of, find_mailbox, why_not_mailable
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of, utc_day
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
 """22 characters of base64 hold 128 random bits, and a key that can be guessed would hand out somebody's handle."""
 LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
+LOCK_BYTES = 32
+"""Random bytes of a password that nobody shall know: 256 bits, as a seed has."""
 _NOBODY = codes.Account(key="", password="")
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
 
@@ -51,6 +55,14 @@ class Verified:
     reset_token: str
     expires_at: datetime
     record: ForgetPassword
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a report has done: how many resets that might still have acted it ended, and whether it mails a link."""
+
+    ended: int
+    fresh_link: bool
 
 
 def request(email: str, client: Client, *, idempotency_key: str | None = None, locale: str = "") -> ForgetPassword:
@@ -149,8 +161,8 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     """Set the new password, all or nothing. Raises InvalidResetToken, PasswordRejected, InvalidInput, RateLimited.
 
     A refused password spends nothing, nor does a process too busy to hash one. Nobody makes it hash without a good
-    token. The slow hash is made outside the transaction; inside it the account's row comes first, so that two resets
-    of one account wait for each other there and nowhere else.
+    token. The slow hash is made outside the transaction; inside it the resets' rows come first, so that two resets of
+    one account, or a reset and a report, wait for each other there and nowhere else.
     """
     limits.check_client_may_verify(client.ip)
     good = _believe(token, timezone.now())
@@ -160,12 +172,14 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     now = timezone.now()
     record, user = good.record, good.user
     with transaction.atomic():
+        held = ForgetPassword.objects.hold(record.pk, user.pk, record.email_digest)
         accounts = get_user_model()._default_manager.filter(pk=user.pk, password=user.password, is_active=True)
         if not accounts.update(password=hashed):
             raise _bad_token()
         if not ForgetPassword.objects.complete(record.pk, good.still_good(now), user.pk, now):
             raise _bad_token()
-        killed = ForgetPassword.objects.kill_others(record.pk, user.pk, record.email_digest, now)
+        killed = [row.pk for row in held if row.pk != record.pk]
+        ForgetPassword.objects.kill(killed, now)
         GuessBudget.objects.restore(record.email_digest)
         PasswordResetEvent.write(record.pk, EventKind.COMPLETED)
         PasswordResetEvent.objects.bulk_create(
@@ -207,13 +221,39 @@ def cancel(handle: str) -> ForgetPassword:
     return record
 
 
-def report(token: str, client: Client) -> int:
-    """The owner says "this was not me". No report token has been issued yet, so none is good.
+def report(token: str, client: Client) -> Reported:
+    """The owner says "this was not me": all that is under way ends, and after a completed reset the account is locked.
 
-    Raises InvalidResetToken and RateLimited.
+    Locking replaces the password by one that nobody knows, and with it every session ends. It is a usable password all
+    the same, so that recovery goes on working. Whenever a report finds or leaves an account like that, the owner is
+    mailed a fresh link. All or nothing, and once. Raises InvalidResetToken and RateLimited.
     """
     limits.check_client_may_verify(client.ip)
-    raise _bad_token()
+    disowned = _believe_report(token)
+    # Needed or not: it is slow, so it is made outside the transaction, and the reset may complete in the meantime.
+    hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES))
+    now = timezone.now()
+    with transaction.atomic():
+        held = ForgetPassword.objects.hold(disowned.pk, disowned.user_id, disowned.email_digest)
+        killed = [row.pk for row in held if row.is_under_way]
+        ForgetPassword.objects.kill(killed, now)
+        if not ForgetPassword.objects.report(disowned.pk, now):
+            raise _bad_token()
+        record = next(row for row in held if row.pk == disowned.pk)
+        user = _lock(record.user_id, hashed) if record.state == State.COMPLETED else None
+        fresh_link = _needs_a_link(record, user) and _is_still_theirs(record)
+        if fresh_link:
+            _owe_fresh_link(record, client, now)
+        PasswordResetEvent.write(record.pk, EventKind.REPORTED, "locked" if user else "ended")
+        PasswordResetEvent.objects.bulk_create(
+            PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED, reason="report")
+            for pk in killed
+            if pk != record.pk
+        )
+    ended = sum(row.may_still_act(now) for row in held)
+    record.refresh_from_db()
+    signals.announce(signals.password_reset_reported, sender=ForgetPassword, record=record, user=user)
+    return Reported(ended, fresh_link)
 
 
 def attempts_left(record: ForgetPassword, now: datetime) -> int:
@@ -313,6 +353,64 @@ def _user_of(token: codes.Token, record: ForgetPassword) -> Any:
     accounts = [account_of(user) for user in users] or [_NOBODY]
     matches = [codes.token_matches(token, record.seed, account, record.generation) for account in accounts]
     return next((user for user, fits in zip(users, matches, strict=False) if fits and not why_not_mailable(user)), None)
+
+
+def _believe_report(text: str) -> ForgetPassword:
+    """The record of a report token. Raises InvalidResetToken.
+
+    Whoever holds a handle can make up a token for its record. One statement and one MAC for each key refuse it,
+    whatever record it is; only those who were mailed the right one get any further.
+    """
+    token = codes.parse_report_token(text)
+    record = ForgetPassword.objects.filter(pk=token.record_id).first() if token else None
+    if token is None or record is None or not codes.report_matches(token, record.seed):
+        raise _bad_token()
+    return record
+
+
+def _lock(user_id: Any, hashed: str) -> Any:
+    """Replace an account's password by one that nobody knows; returns the account, or None where it has none.
+
+    No validator is asked and `password_changed` is not called: nobody chose this password and nobody will type it, so
+    it belongs in no history. An account that is closed is locked as well, for it may be opened again.
+    """
+    accounts = get_user_model()._default_manager.filter(pk=user_id)
+    if not accounts.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).update(password=hashed):
+        return None
+    return accounts.get()
+
+
+def _needs_a_link(record: ForgetPassword, locked_now: Any) -> bool:
+    """Whether nobody knows the account's password: locked just now, or by an earlier report and not reset since."""
+    return locked_now is not None or ForgetPassword.objects.are_locked(record.user_id, record.email_digest)
+
+
+def _is_still_theirs(record: ForgetPassword) -> bool:
+    """Whether the mailbox that got the report token is still the account's: who took the account may have moved it."""
+    if record.user is None:
+        return bool(find_mailbox(record.email).users)
+    return not why_not_mailable(record.user) and fold(email_of(record.user)) == fold(record.email)
+
+
+def _owe_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> None:
+    """Owe the owner of a reported reset a link that works with the password as it is now.
+
+    On a row of its own, for a completed one stays completed and a killed one dead. Nobody holds its handle, it counts
+    against no limit, and it is looked up already: the account is known.
+    """
+    ForgetPassword(
+        user=record.user,
+        email=record.email,
+        email_digest=record.email_digest,
+        locale=record.locale,
+        client_ip=client.ip,
+        user_agent=_printable(client.user_agent)[:200],
+        answers=record,
+        state=State.SENT,
+        looked_at=now,
+        sent_at=now,
+        mail_due=Mail.LINK,
+    ).save(force_insert=True)
 
 
 def _digits(typed: str) -> str:

@@ -154,7 +154,8 @@ class Mutation:
     def report_password_reset(
         self, info: strawberry.Info, input: Annotated[ReportPasswordResetInput, _ARGUMENT]
     ) -> ReportPasswordResetPayload:
-        return ReportPasswordResetSuccess(cancelled=recovery.report(input.report_token, _client(info)))
+        reported = recovery.report(input.report_token, _client(info))
+        return ReportPasswordResetSuccess(cancelled=reported.ended, fresh_link=reported.fresh_link)
 
 
 journal.keep(Query, Mutation)

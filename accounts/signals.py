@@ -2,7 +2,7 @@
 
 They are sent once the facts are committed. `password_reset_requested` and `password_reset_sent` come from the mailer,
 so that a slow receiver cannot tell by an answer's time whether an account exists; the others come from the request
-that proved a code or set a password, and a slow receiver of theirs holds up that one answer.
+that proved a code, set a password or reported a reset, and a slow receiver of theirs holds up that one answer.
 """
 
 import logging
@@ -25,7 +25,8 @@ password_reset_completed = Signal()
 """Arguments: record, user. The password has been replaced: revoke here what sessions do not cover."""
 
 password_reset_reported = Signal()
-"""Arguments: record. The owner says that it was somebody else."""
+"""Arguments: record, user. The owner says that it was somebody else. With a user, that account's password has been
+replaced by one that nobody knows: revoke here, too, what sessions do not cover. Otherwise it is None."""
 
 
 def announce(signal: Signal, **facts: Any) -> None:

@@ -140,7 +140,9 @@ class CancelPasswordResetInput:
 
 @strawberry.input(description="The report token of a mail.")
 class ReportPasswordResetInput:
-    report_token: str = strawberry.field(description='Out of the mail\'s "this was not me" link.')
+    report_token: str = strawberry.field(
+        description='Out of the mail\'s "this was not me" link. It works once, for seven days.'
+    )
 
 
 # --- Failures --------------------------------------------------------------------------------------------------------
@@ -285,6 +287,10 @@ class CancelPasswordResetSuccess:
 @strawberry.type(description="The owner has been heard.")
 class ReportPasswordResetSuccess:
     cancelled: int = strawberry.field(description="How many open resets have been ended.")
+    fresh_link: bool = strawberry.field(
+        description="Whether the account's password is now one that nobody knows, and a fresh link on its way to the "
+        "owner."
+    )
 
 
 RequestPasswordResetPayload = Annotated[

@@ -39,7 +39,7 @@ OPERATIONS = {
     "checkResetToken": "... on CheckResetTokenSuccess { expiresAt }",
     "checkPassword": "... on CheckPasswordSuccess { score } ... on PasswordRejectedError { violations { code } }",
     "cancelPasswordReset": f"... on CancelPasswordResetSuccess {{ {RESET} }}",
-    "reportPasswordReset": "... on ReportPasswordResetSuccess { cancelled }",
+    "reportPasswordReset": "... on ReportPasswordResetSuccess { cancelled freshLink }",
 }
 FAILURES = "... on Error { message } ... on InvalidInputError { field } ... on RateLimitedError { retryAfter }"
 
@@ -81,6 +81,9 @@ class API:
     def reset(self, token: str, password: str = NEW_PASSWORD) -> dict[str, Any]:
         return self.mutate("resetPassword", resetToken=token, newPassword=password)
 
+    def report(self, token: str) -> dict[str, Any]:
+        return self.mutate("reportPasswordReset", reportToken=token)
+
     def status(self, request_id: str) -> dict[str, Any] | None:
         inner = RESET.removeprefix("reset ")
         query = f"query S($id: ID!) {{ passwordResetStatus(requestId: $id) {inner} }}"
@@ -111,6 +114,12 @@ class Letter:
     def token(self) -> str:
         (only,) = self.tokens
         return str(only)
+
+    @property
+    def report(self) -> str:
+        """The token of its "this was not me"."""
+        found = re.search(r"#report=([\w-]+)", self.text)
+        return found[1] if found else ""
 
 
 class PostOffice:
