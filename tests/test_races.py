@@ -14,7 +14,7 @@ from django.db import connections
 from django.test import Client
 
 from accounts.models import ForgetPassword, GuessBudget
-from tests.conftest import API, PostOffice, record_of
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -124,3 +124,48 @@ def test_one_mail_is_sent_by_one_of_many_mailers(api: API, user: Any) -> None:
     api.request()
     at_once(*[lambda _: PostOffice().deliver()] * 8)
     assert len(mail.outbox) == 1
+
+
+def test_one_report_is_heard_once(mailed: tuple[str, Any], api: API, post: PostOffice) -> None:
+    _, letter = mailed
+    api.reset(letter.token)
+    post.deliver()
+    answers = at_once(*[lambda api: api.report(letter.report)] * CROWD)
+    assert kinds(answers) == {"ReportPasswordResetSuccess": 1, "InvalidResetTokenError": CROWD - 1}
+    assert ForgetPassword.objects.filter(answers__isnull=False).count() == 1
+    assert len(post.deliver()) == 1
+
+
+def test_a_report_beside_the_reset_it_is_about_leaves_nobody_with_the_new_password(
+    mailed: tuple[str, Any], post: PostOffice, user: Any
+) -> None:
+    """Whichever comes first: a reported reset cannot complete, and a completed one that is reported is locked."""
+    _, letter = mailed
+    answers = at_once(*[lambda api: api.reset(letter.token)] * 4, *[lambda api: api.report(letter.report)] * 4)
+    assert kinds(answers)["ReportPasswordResetSuccess"] == 1
+    (reported,) = [answer for answer in answers if answer["__typename"] == "ReportPasswordResetSuccess"]
+    assert reported["freshLink"] == kinds(answers)["ResetPasswordSuccess"]
+    user.refresh_from_db()
+    assert not user.check_password(NEW_PASSWORD)
+    assert user.check_password(PASSWORD) != reported["freshLink"]
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_resets_and_reports_of_accounts_that_share_an_address_never_wait_for_each_other(
+    api: API, post: PostOffice, make_user: Callable[..., Any], settings: Any, round_: int
+) -> None:
+    """Each ends the others' rows; locked in any order but one they would end in a deadlock, which is a server error."""
+    settings.PASSWORD_RESET_COOLDOWN = 0
+    settings.THROTTLE_REQUEST_PER_EMAIL = "100/hour"
+    users = [make_user("two@example.com", "first"), make_user("TWO@example.com", "second")]
+    for _ in range(6):
+        api.request("two@example.com")
+    letters = post.deliver()
+    answers = at_once(
+        *[lambda api, token=token: api.reset(token) for letter in letters[:4] for token in letter.tokens],
+        *[lambda api, letter=letter: api.report(letter.report) for letter in letters],
+    )
+    assert kinds(answers)["ReportPasswordResetSuccess"] == len(letters)
+    for user in users:
+        user.refresh_from_db()
+        assert user.has_usable_password()
