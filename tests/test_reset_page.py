@@ -285,14 +285,120 @@ def test_an_answer_lost_on_the_way_costs_no_second_mail(visit: Visit, user: Any)
     visit.complaints.clear()
 
 
-def test_this_was_not_me_waits_for_the_button(visit: Visit, user: Any) -> None:
-    page = visit.open("/reset/#report=forged")
-    button = page.get_by_role("button", name="It was not me")
+# --- This was not me -------------------------------------------------------------------------------------------------
+
+
+def open_report(visit: Visit, token: str) -> Locator:
+    """Follow a mail's report link; returns the button."""
+    button = visit.open(f"/reset/#report={token}").get_by_role("button", name="It was not me")
     button.wait_for()
+    return button
+
+
+@pytest.fixture
+def changed(letter: Letter, api: API, post: PostOffice) -> Letter:
+    """The news that somebody has changed ada's password."""
+    api.reset(letter.token, "stolen kettle sonnet gravel 5")
+    return post.deliver_one()
+
+
+def test_the_mails_lead_to_the_report(letter: Letter, changed: Letter) -> None:
+    for mail in (letter, changed):
+        assert f"https://accounts.example.com/reset/#report={mail.report}" in mail.text
+
+
+def test_this_was_not_me_waits_for_the_button(visit: Visit, letter: Letter) -> None:
+    before = ForgetPassword.objects.values().get()
+    button = open_report(visit, letter.report)
+    page = visit.page
     assert page.url == f"{visit.origin}/reset/"
     assert visit.posted == []
+    assert ForgetPassword.objects.values().get() == before
+    expect(page.get_by_role("heading", name="Was it not you?")).to_be_visible()
+    expect(page).to_have_title("Was it not you?")
+    # Nothing is in focus that a stray Enter would press.
+    expect(button).not_to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Space")
+    assert visit.posted == []
+
+
+def test_a_report_ends_what_is_under_way_and_says_how_much(visit: Visit, letter: Letter, api: API) -> None:
+    open_report(visit, letter.report).click()
+    status(visit.page).to_contain_text("What was under way has ended")
+    status(visit.page).to_contain_text("Resets ended: 1")
+    expect(visit.page.get_by_role("button")).to_have_count(0)
+    assert api.reset(letter.token)["__typename"] == "InvalidResetTokenError"
+
+
+def test_a_report_of_a_changed_password_mails_a_link_that_sets_another(
+    visit: Visit, changed: Letter, post: PostOffice, user: Any
+) -> None:
+    open_report(visit, changed.report).click()
+    status(visit.page).to_contain_text("A link to choose another is on its way")
+    choose(visit.open(path_of(post.deliver_one().token)), NEW_PASSWORD)
+    status(visit.page).to_contain_text("changed")
+    user.refresh_from_db()
+    assert user.check_password(NEW_PASSWORD)
+
+
+def test_a_report_that_was_heard_before_says_so_and_offers_a_link(visit: Visit, letter: Letter, api: API) -> None:
+    api.report(letter.report)
+    open_report(visit, letter.report).click()
+    status(visit.page).to_contain_text(OVER)
+    visit.page.get_by_role("button", name="Mail me a link").wait_for()
+    expect(visit.page.get_by_role("heading", name="Reset your password")).to_be_visible()
+
+
+def test_a_report_whose_answer_got_lost_is_no_failure_the_second_time(visit: Visit, changed: Letter) -> None:
+    button = open_report(visit, changed.report)
+    answered = []
+
+    def lose_the_answer(route: Any) -> None:
+        answered.append(route.fetch())
+        route.abort()
+
+    visit.page.route("**/graphql*", lose_the_answer, times=1)
     button.click()
-    status(page).to_contain_text(OVER)
+    status(visit.page).to_contain_text("Something went wrong")
+    button.click()
+    status(visit.page).to_contain_text("most likely by your first try")
+    assert len(answered) == 1
+    visit.complaints.clear()
+
+
+def test_a_report_that_is_one_too_many_can_be_sent_again(visit: Visit, letter: Letter, settings: Any) -> None:
+    settings.THROTTLE_VERIFY_PER_IP = "1/hour"
+    API(Client()).report("x")
+    button = open_report(visit, letter.report)
+    button.click()
+    status(visit.page).to_contain_text("Please wait a little")
+    settings.THROTTLE_VERIFY_PER_IP = "60/hour"
+    button.click()
+    status(visit.page).to_contain_text("has ended")
+
+
+def test_a_report_can_be_made_with_the_keyboard_alone(visit: Visit, letter: Letter) -> None:
+    button = open_report(visit, letter.report)
+    visit.page.keyboard.press("Tab")
+    expect(button).to_be_focused()
+    visit.page.keyboard.press("Enter")
+    status(visit.page).to_contain_text("has ended")
+
+
+def test_the_reports_token_is_in_no_address_no_header_and_kept_nowhere(visit: Visit, letter: Letter) -> None:
+    open_report(visit, letter.report).click()
+    page = visit.page
+    status(page).to_contain_text("has ended")
+    told = [request.url + str(request.all_headers()) for request in visit.requests]
+    assert not [each for each in told if letter.report in each or "referer" in each.lower()]
+    assert page.evaluate("[{...localStorage}, {...sessionStorage}, document.cookie]") == [{}, {}, ""]
+    assert letter.report not in page.content()
+
+
+def test_a_forged_report_says_so(visit: Visit, user: Any) -> None:
+    open_report(visit, "forged").click()
+    status(visit.page).to_contain_text(OVER)
 
 
 # --- Who can use it --------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ let token = "";
 let reportToken = "";
 let requestId = "";
 let intention = null;
+let unanswered = false;
+const title = document.title;
 
 function say(text, { bad = false, strong = "" } = {}) {
   $("say").classList.toggle("bad", bad);
@@ -16,6 +18,7 @@ function say(text, { bad = false, strong = "" } = {}) {
 
 function show(shown) {
   for (const form of forms) form.hidden = form !== shown;
+  if (shown) document.title = document.querySelector("h1").textContent = shown.dataset.title ?? title;
   shown?.querySelector("input:not([hidden])")?.focus();
 }
 
@@ -125,16 +128,26 @@ whenSent($("choose"), async () => {
 });
 
 whenSent($("report"), async () => {
+  // A report is heard once. After a try whose answer got lost, a refusal is most likely good news.
+  const again = unanswered;
+  unanswered = true;
   const { reportPasswordReset: answer } = await graphql(
     `mutation Report($input: ReportPasswordResetInput!) {
-      reportPasswordReset(input: $input) { __typename ... on Error { message } }
+      reportPasswordReset(input: $input) {
+        __typename
+        ... on ReportPasswordResetSuccess { cancelled freshLink }
+        ... on Error { message }
+      }
     }`,
     { reportToken },
   );
+  unanswered = false;
   if (answer.__typename === "RateLimitedError") return refuse(answer.message);
-  show(answer.message ? $("ask") : null);
-  if (answer.message) refuse(answer.message);
-  else say(texts.reported);
+  reportToken = "";
+  show(answer.message && !again ? $("ask") : null);
+  if (answer.message) return again ? say(texts.perhaps) : refuse(answer.message);
+  const count = answer.cancelled ? `\n${texts.ended} ${answer.cancelled}` : "";
+  say((answer.freshLink ? texts.locked : texts.reported) + count);
 });
 
 // Only a token that is known to be bad hides the form: the link is out of the address bar, so this is its one chance.
@@ -174,6 +187,7 @@ function start() {
   reportToken = fragment.get("report") ?? "";
   // Neither the history nor a copied address should keep it.
   history.replaceState(null, "", location.pathname);
+  unanswered = false;
   say("");
   if (token) choose();
   else show(reportToken ? $("report") : $("ask"));
