@@ -21,7 +21,7 @@ from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from accounts import codes, limits
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of
@@ -262,14 +262,21 @@ class Siege(RuleBasedStateMachine):
 
     @rule()
     def steal_a_code_and_take_the_account(self) -> None:
+        self.request(ADDRESS)
         self.owner.fetch()
-        codes_of_handles = {record_of(handle).match_phrase: handle for handle in self.handles}
+        handles = {record_of(handle).match_phrase: handle for handle in self.handles}
         for letter in [letter for letter in self.owner.letters if letter.code][-2:]:
-            handle = next((codes_of_handles[words] for words in codes_of_handles if words in letter.text), None)
+            handle = next((handles[words] for words in handles if words in letter.text), None)
             answer = self.stranger.verify(handle, letter.code) if handle else {}
             if "reset" in self.stranger.reset(answer.get("resetToken", ""), THEFT):
                 self.taken_at = self.ended_at = timezone.now()
                 self.owner.fetch()
+
+    @initialize(times=st.integers(0, 2))
+    def begin_with_a_theft_or_two(self, times: int) -> None:
+        for _ in range(times):
+            self.steal_a_code_and_take_the_account()
+            self.time.shift(timedelta(minutes=2))
 
     @rule(back=st.integers(0, 3))
     def the_owner_reports_a_mail(self, back: int) -> None:
@@ -318,7 +325,7 @@ def test_no_siege_keeps_the_owner_out() -> None:
     run_state_machine_as_test(
         Siege,
         settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
