@@ -9,9 +9,10 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.core.mail import EmailMultiAlternatives
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts import codes, recovery, signals
 from accounts.choices import Mail, State
@@ -603,6 +604,17 @@ def test_a_report_that_breaks_half_way_has_done_nothing(
         assert "errors" in response.json()
     assert (rows(), password_of(user), PasswordResetEvent.objects.count()) == before
     assert reported(api.report(stolen[2].report)) == (1, True)
+
+
+def test_the_database_itself_refuses_a_reported_reset_that_goes_on_and_a_second_answer(
+    api: API, stolen: tuple[str, Letter, Letter], user: Any
+) -> None:
+    api.report(stolen[2].report)
+    under_way = ForgetPassword.objects.filter(answers__isnull=False)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        under_way.update(reported_at=timezone.now())
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ForgetPassword.objects.create(email_digest="0" * 64, answers=record_of(stolen[0]))
 
 
 def test_the_timelines_tell_support_what_happened(

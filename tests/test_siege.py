@@ -200,6 +200,29 @@ def test_an_owner_who_reports_every_mail_there_is_still_gets_in(owner: Owner, la
     assert owner.gets_in_by_the_newest_link()
 
 
+@pytest.mark.parametrize("minutes", [5, 58, 61, 64, 90, 119, 180])
+def test_an_owner_who_comes_late_to_the_fresh_link_gets_in_all_the_same(
+    owner: Owner, later: Callable[..., None], minutes: int
+) -> None:
+    """Resends of killed resets count against the address and mail nobody, as a decoy's do.
+
+    They cannot use the mails up beyond the fresh link's hour: their resets are as old as that, and were counted, too.
+    """
+    handles = []
+    for _, api in zip(range(4), networks(), strict=False):
+        handles.append(api.request(ADDRESS)["requestId"])
+        owner.fetch()
+        later(seconds=61)
+    take(API(Client()), handles[-1], owner.letters[-1])
+    assert owner.reports_the_newest()["freshLink"] is True
+    owner.fetch()
+    for minute, api in zip(range(minutes), networks(), strict=False):
+        api.mutate("resendPasswordResetCode", requestId=handles[minute % 3])
+        later(seconds=60)
+    owner.asks()
+    assert owner.gets_in_by_the_newest_link()
+
+
 # --- Everything, in any order ----------------------------------------------------------------------------------------
 
 
