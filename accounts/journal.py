@@ -68,9 +68,10 @@ def _asked(arguments: dict[str, Any]) -> dict[str, Any]:
     if handle := given.get("request_id"):
         parsed = codes.parse_handle(handle)
         return {"claimed": parsed[0] if parsed else None}
-    if text := given.get("reset_token") or given.get("report_token"):
-        token = codes.parse_token(text)
-        return {"claimed": token.record_id if token else None}
+    for name, parse in (("reset_token", codes.parse_token), ("report_token", codes.parse_report_token)):
+        if text := given.get(name):
+            token = parse(text)
+            return {"claimed": token.record_id if token else None}
     return {}
 
 

@@ -101,7 +101,7 @@ def _form(kind: str, language: str, blanks: tuple[str, ...], links: int, facts: 
     """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
     words = {name: f"\ue000{name}\ue001" for name in blanks}
     listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
-    context = {**dict(facts), **words, "links": listed}
+    context = {"code": "", "asked_from": "", **dict(facts), **words, "links": listed}
     template = "changed" if kind == "changed" else "reset"
     with translation.override(language):
         # The origin-bound code must be the very last line.

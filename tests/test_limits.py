@@ -285,7 +285,8 @@ def probing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def changes(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage().split(":")[0].split(" (")[0] for record in caplog.records]
+    ours = [record.getMessage() for record in caplog.records if record.name == windows.__name__]
+    return [message.split(":")[0].split(" (")[0] for message in ours]
 
 
 def hits(number: int) -> int:

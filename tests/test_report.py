@@ -256,7 +256,7 @@ def test_the_locking_password_is_another_one_each_time_and_long_enough(
         chosen.append(password)
         return make_password(password)
 
-    monkeypatch.setattr(recovery, "make_password", note)
+    monkeypatch.setattr(recovery, "hash_password", note)
     api.report(stolen[2].report)
     api.reset(post.deliver_one().token, THEFT)
     api.report(post.deliver_one().report)
