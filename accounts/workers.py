@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from django.db import close_old_connections, connections
 
-from accounts import mailer, smtp
+from accounts import mailer, pace, smtp
 from accounts.conf import conf
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class SendingCrew(Crew):
         connections.close_all()
 
     def _send_all(self, connection: smtp.Connection) -> bool:
-        """Send until nothing is due, and then say False; or leave it to the other hands, and say True.
+        """Send until nothing is due, and then say False; or leave it to the other hands, or to later, and say True.
 
         A full batch hints at a backlog, and calls one more hand to it, if that can help. While a mail server is slow,
         each hand waits most of the time, and the more, the better. A fast one leaves them waiting for the interpreter
@@ -179,9 +179,15 @@ class SendingCrew(Crew):
         """
         batch = 1
         while time.monotonic() < self._deadline:
+            if not (allowed := pace.take(batch)).count:
+                if not self.stopping.is_set():
+                    return True
+                time.sleep(min(allowed.wait, NAP_SECONDS, max(0.0, self._deadline - time.monotonic())))
+                continue
             begun, used = time.monotonic(), time.thread_time()
-            claimed = mailer.send_due(connection, batch)
-            if claimed < batch:
+            claimed = mailer.send_due(connection, allowed.count)
+            pace.give_back(allowed, allowed.count - claimed)
+            if claimed < allowed.count:
                 return False
             took = time.monotonic() - begun + 1e-6
             crowded = self._sending > 1 and self._sending * (time.thread_time() - used) / took > CROWDED

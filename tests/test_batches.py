@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connections
 from django.utils import timezone
 
-from accounts import batches, codes, dispatch, mailer, smtp, workers
+from accounts import batches, codes, dispatch, mailer, pace, smtp, tasks, workers
 from accounts.addresses import fold
 from accounts.choices import EventKind, Mail
 from accounts.models import ForgetPassword, PasswordResetEvent
@@ -284,3 +284,69 @@ def test_a_hand_comes_back_from_its_nap_without_being_called(
     crew.start()
     server.wait_until(lambda: len(server.letters) == len(EMAILS))
     crew.stop(WAIT)
+
+
+# --- Pace ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_pace_holds_back_stays_due_and_goes_when_its_minute_has_come(
+    settings: Any,
+    server: SMTPServer,
+    clock: Any,
+    wire: smtp.Connection,
+    owed: list[ForgetPassword],
+    later: Callable[..., None],
+) -> None:
+    settings.MAIL_PER_MINUTE = 4
+    crew = workers.SendingCrew(1)
+    assert crew._send_all(wire) is True
+    assert len(still_due()) == len(EMAILS) - 4
+    assert in_hand() == []
+    assert crew._send_all(wire) is True
+    assert len(still_due()) == len(EMAILS) - 4
+    later(minutes=1)
+    assert crew._send_all(wire) is False
+    assert still_due() == []
+
+
+def test_what_was_allowed_and_not_due_is_left_to_others(
+    settings: Any, server: SMTPServer, clock: Any, wire: smtp.Connection, owed: list[ForgetPassword]
+) -> None:
+    settings.MAIL_PER_MINUTE = len(EMAILS) + 1
+    assert workers.SendingCrew(1)._send_all(wire) is False
+    assert pace.take(10).count == 1
+
+
+def test_whoever_mails_all_that_is_due_and_then_ends_waits_for_the_pace(
+    settings: Any,
+    server: SMTPServer,
+    clock: Any,
+    wire: smtp.Connection,
+    owed: list[ForgetPassword],
+    later: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.MAIL_PER_MINUTE = 2
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        later(seconds=30)
+
+    monkeypatch.setattr("accounts.workers.time.sleep", sleep)
+    crew = workers.SendingCrew(1)
+    crew.stopping.set()
+    assert crew._send_all(wire) is False
+    assert still_due() == []
+    assert len(slept) >= 4
+
+
+def test_a_worker_of_the_queue_leaves_to_a_sweep_what_the_pace_holds_back(
+    settings: Any, server: SMTPServer, clock: Any, owed: list[ForgetPassword]
+) -> None:
+    settings.MAIL_PER_MINUTE = 1
+    for record in owed[:2]:
+        tasks.send_mail(str(record.pk))
+    tasks._local.connection.close()
+    assert still_due() == [record.email for record in owed[1:]]
+    assert in_hand() == []
