@@ -70,7 +70,8 @@ def get(address: str, **headers: str) -> Callable[[Client], Any]:
 ANSWERS: dict[str, tuple[int, Callable[[Client], Any]]] = {
     "a result": (200, post_json),
     "a result by GET": (200, get("/graphql/?query={__typename}")),
-    "no document": (400, lambda client: post_json(client, {"query": "{"})),
+    "no document": (200, lambda client: post_json(client, {"query": "{"})),
+    "no query": (400, lambda client: post_json(client, {"query": 1})),
     "no JSON": (400, lambda client: post_json(client, b"{")),
     "no JSON type": (415, lambda client: client.post("/graphql/", {"query": "{"}, secure=True)),
     "no such method": (405, lambda client: client.put("/graphql/", secure=True)),
