@@ -33,8 +33,8 @@ serve: setup ## The production server: no migration, no demo; see the README for
 	@$(PY) manage.py check --deploy --fail-level ERROR
 	@$(PY) manage.py collectstatic --no-input --verbosity 0
 	exec $(VENV)/bin/granian --interface wsgi --host $(HOST) --port $(PORT) --workers $(WORKERS) \
-		--blocking-threads $(THREADS) --workers-kill-timeout 30 --no-ws --no-access-log --log-config backend/granian.json \
-		backend.wsgi:application
+		--blocking-threads $(THREADS) --respawn-failed-workers --workers-kill-timeout 30 --no-ws --no-access-log \
+		--log-config backend/granian.json backend.wsgi:application
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
