@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -11,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,6 @@ from typing import Any
 from gql import Client, GraphQLRequest
 from gql.transport.requests import RequestsHTTPTransport
 
-from tests.conftest import PASSWORD
 from tests.smtp_server import Delivery, SMTPServer
 from tests.smtp_server import environment as mailing_to
 
@@ -32,11 +33,11 @@ CROWD = [f"user{number}@example.com" for number in range(8)]
 PATIENCE = 60.0
 """Seconds; a busy machine is not a failure."""
 
-MAKE_USERS = f"""
+MAKE_USERS = """
 from django.contrib.auth.models import User
 hashed = User(username="any")
-hashed.set_password({PASSWORD!r})
-User.objects.bulk_create(User(username=email, email=email, password=hashed.password) for email in {CROWD!r})
+hashed.set_password("umbrella-cactus-violin-91")
+User.objects.bulk_create(User(username=email, email=email, password=hashed.password) for email in %r)
 """
 REQUEST = """mutation Ask($input: RequestPasswordResetInput!) { requestPasswordReset(input: $input) {
     ... on RequestPasswordResetSuccess { reset { requestId status matchPhrase } } ... on Error { message } } }"""
@@ -76,6 +77,22 @@ class Running:
         """Ask it to end, and wait until it has; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL it and all that it has started; returns when it is gone."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that a granian serves from, by their numbers, the present one of each."""
+        spawned = re.findall(r"Spawning worker-(\d+) with PID: (\d+)", self.log.read_text())
+        return [pid for _, pid in sorted({int(number): int(pid) for number, pid in spawned}.items())]
+
+    @property
+    def started(self) -> int:
+        """How many workers have come so far as to serve, replaced ones included."""
+        return self.log.read_text().count("Started worker-")
 
 
 @contextmanager
@@ -146,30 +163,55 @@ class Site:
         return commands[-3:]
 
     @contextmanager
-    def serving(self) -> Iterator[Running]:
-        port = free_port()
+    def serving(self, port: int = 0) -> Iterator[Running]:
+        port = port or free_port()
         *_, (execute, *command) = self.recipe(port)
         assert execute == "exec"
         workers = int(command[command.index("--workers") + 1])
-        with running(command, port, self.environment, self.folder / "log") as server:
+        with running(command, port, self.environment, self.new_log("server")) as server:
             # The port answers before the workers do, and a worker stopped while it still starts would never end.
-            wait_until(lambda: server.log.read_text().count("Started worker-") == workers)
+            wait_until(lambda: server.started == workers)
             yield server
             print(server.log.read_text())  # noqa: T201 (pytest shows it where the test fails)
+
+    @contextmanager
+    def mailing(self, *arguments: str) -> Iterator[Running]:
+        """The mailer as a process of its own."""
+        command = [sys.executable, "manage.py", "run_mailer", *arguments]
+        with running(command, None, self.environment, self.new_log("mailer")) as mailer:
+            yield mailer
+
+    @contextmanager
+    def working(self) -> Iterator[Running]:
+        """A Celery worker of this deployment, ready for its first task."""
+        # A name of its own, and no talk with others: at a shared broker, two workers of one name answer for each other.
+        name = f"worker-{uuid.uuid4().hex[:8]}"
+        command = [sys.executable, "-m", "celery", "--quiet", "-A", "backend", "worker", "--concurrency", "2"]
+        command += ["--loglevel", "INFO", "--hostname", f"{name}@%h", "--without-mingle", "--without-gossip"]
+        with running(command, None, self.environment, self.new_log(name)) as worker:
+            wait_until(lambda: " ready." in worker.log.read_text())
+            yield worker
+            # How a worker ends when it is told to is Celery's; what it leaves undone is what these tests are about.
+            worker.process.kill()
+            worker.process.wait()
+
+    def new_log(self, name: str) -> Path:
+        """A file of its own for each process, so that a second one does not wipe what the first has said."""
+        return self.folder / f"{name}-{len(list(self.folder.glob(f'{name}-*.log'))) + 1}.log"
 
     def letters_to(self, email: str) -> list[Delivery]:
         return [letter for letter in self.mail.letters if letter.recipients == (email,)]
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, crowd: Sequence[str] = CROWD, **environment: str) -> Path:
     """Make a migrated database with some users, and the collected files, for `site_in` to copy."""
     with SMTPServer() as mail:
-        site = Site(folder, mail)
+        site = Site(folder, mail, environment)
         check, collect, _ = site.recipe(8000)
         site.run(*check)
         site.run(*collect)
         site.run(sys.executable, "manage.py", "migrate", "--verbosity", "0")
-        site.run(sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", MAKE_USERS)
+        site.run(sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", MAKE_USERS % (crowd,))
     return folder
 
 

@@ -7,8 +7,9 @@
         server.wait_until(lambda: server.letters)
 
 The stages of a session, in its order: CONNECT (before the greeting), EHLO, AUTH, NOOP, RSET, MAIL, RCPT, DATA (before
-the mail is taken), END (the mail was taken, the answer is owed) and QUIT. Each can be slowed down, answered otherwise,
-held up until `release`, or used to cut the connection.
+the mail is sent), END (all of it is here and will not be kept, unless the usual answer is given), TAKEN (it has been
+recorded, the answer is owed) and QUIT. Each can be slowed down, answered otherwise, held up until `release`, or used to
+cut the connection. `go_down` makes the whole server refuse connections until `come_back`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class SMTPServer:
 
     def __init__(self) -> None:
         self.port = 0
+        self.listening = False
         self.letters: list[Delivery] = []
         self.refused: dict[str, str] = {}
         """Recipients and what they are answered, such as `{"bad@example.com": "550 5.1.1 Nobody here"}`."""
@@ -82,6 +84,7 @@ class SMTPServer:
         self._every_delay = 0.0
         self._changed = threading.Condition()
         self._sessions: set[_Session] = set()
+        self._listener: asyncio.Server
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="smtp-server", daemon=True)
 
     def on(self, stage: str, answer: str, *, times: int | None = None) -> None:
@@ -107,6 +110,15 @@ class SMTPServer:
         self._loop.call_soon_threadsafe(self._cut_all)
         self.wait_until(lambda: self.open_connections == 0)
 
+    def go_down(self) -> None:
+        """Refuse connections, as a host does whose server has died, and close those that are open."""
+        self._in_loop(self._stop_listening)
+        self.cut_connections()
+
+    def come_back(self) -> None:
+        """Take connections again, on the same port."""
+        self._in_loop(self._listen)
+
     def wait_until(self, condition: Callable[[], Any], timeout: float = 30) -> None:
         """Wait for something to become true of this server; AssertionError where it does not."""
         with self._changed:
@@ -115,7 +127,7 @@ class SMTPServer:
 
     def __enter__(self) -> SMTPServer:
         self._thread.start()
-        self.wait_until(lambda: self.port)
+        self.wait_until(lambda: self.listening)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -125,12 +137,25 @@ class SMTPServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped, self._released = asyncio.Event(), asyncio.Event()
-        listener = await self._loop.create_server(lambda: _Session(self), "127.0.0.1", 0)
-        self._change(port=listener.sockets[0].getsockname()[1])
-        await self._stopped.wait()
-        listener.close()
-        self._cut_all()
-        await asyncio.sleep(0)  # the cut connections are told so in the next round of the loop
+        # Bound and never listened on: it keeps the port for this server while that is down.
+        with _bound(0) as keeper:
+            self._change(port=int(keeper.getsockname()[1]))
+            await self._listen()
+            await self._stopped.wait()
+            await self._stop_listening()
+            self._cut_all()
+            await asyncio.sleep(0)  # the cut connections are told so in the next round of the loop
+
+    async def _listen(self) -> None:
+        self._listener = await self._loop.create_server(lambda: _Session(self), sock=_bound(self.port))
+        self._change(listening=True)
+
+    async def _stop_listening(self) -> None:
+        self._listener.close()
+        self._change(listening=False)
+
+    def _in_loop(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        asyncio.run_coroutine_threadsafe(do(), self._loop).result()
 
     def _cut_all(self) -> None:
         for session in self._sessions:
@@ -255,7 +280,7 @@ class _Handler:
         recipients = tuple(str(recipient) for recipient in envelope.rcpt_tos)
         letter = Delivery(str(envelope.mail_from), recipients, message, self._session.number)
         self._server._change(letters=[*self._server.letters, letter])
-        return "250 OK"
+        return await self._server._reached("TAKEN", self._session) or "250 OK"
 
 
 def point_mail_at(settings: Any, port: int, **options: Any) -> None:
@@ -283,6 +308,15 @@ def mail_server(settings: Any, **options: Any) -> Iterator[SMTPServer]:
 def environment(port: int) -> dict[str, str]:
     """What points a process of its own at a server."""
     return {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(port), "EMAIL_USE_TLS": "0", "EMAIL_USE_SSL": "0"}
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket on this port, which others of its kind may share."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 @contextmanager

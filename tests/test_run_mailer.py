@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.deployment import CROWD, PATIENCE, Running, Site, mailed_to, request_all, running, site_in
+from tests.deployment import CROWD, PATIENCE, Site, mailed_to, request_all, site_in
 from tests.smtp_server import HOLD
 
 pytestmark = pytest.mark.processes
@@ -22,15 +21,8 @@ def site(tmp_path: Path, prepared: Path) -> Iterator[Site]:
         yield site
 
 
-@contextmanager
-def mailing(site: Site, *arguments: str) -> Iterator[Running]:
-    command = [sys.executable, "manage.py", "run_mailer", *arguments]
-    with running(command, None, site.environment, site.folder / "mailer.log") as mailer:
-        yield mailer
-
-
 def test_it_mails_what_web_processes_accept(site: Site) -> None:
-    with site.serving() as server, mailing(site):
+    with site.serving() as server, site.mailing():
         request_all(server)
         site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
     assert mailed_to(site) == CROWD
@@ -48,7 +40,7 @@ def test_several_of_them_send_every_mail_once(site: Site) -> None:
         request_all(server)
     with ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(mailing(site))
+            stack.enter_context(site.mailing())
         site.mail.wait_until(lambda: len(site.mail.letters) >= len(CROWD))
     assert mailed_to(site) == CROWD
 
@@ -56,7 +48,7 @@ def test_several_of_them_send_every_mail_once(site: Site) -> None:
 def test_once_mails_what_is_due_and_ends_and_says_nothing_to_a_log(site: Site) -> None:
     with site.serving() as server:
         request_all(server)
-    with mailing(site, "--once") as mailer:
+    with site.mailing("--once") as mailer:
         assert mailer.process.wait(PATIENCE) == 0
     assert mailed_to(site) == CROWD
     assert mailer.log.read_text() == ""
@@ -66,7 +58,7 @@ def test_it_finishes_what_is_due_when_told_to_stop(site: Site) -> None:
     site.mail.on("DATA", HOLD)
     with site.serving() as server:
         request_all(server)
-    with mailing(site) as mailer:
+    with site.mailing() as mailer:
         site.mail.wait_until(lambda: site.mail.stages["DATA"])
         mailer.process.send_signal(signal.SIGTERM)
         site.mail.release("DATA")
