@@ -12,7 +12,7 @@ DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 BUNDLE := web/dist/graphiql.js
 AUDITS := tests/audit/node_modules/.package-lock.json
 
-.PHONY: run test setup serve schema lint lock help
+.PHONY: run test setup serve drill schema lint lock help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ serve: setup ## The production server: no migration, no demo; see the README for
 	exec $(VENV)/bin/granian --interface wsgi --host $(HOST) --port $(PORT) --workers $(WORKERS) \
 		--blocking-threads $(THREADS) --respawn-failed-workers --workers-kill-timeout 30 --no-ws --no-access-log \
 		--log-config backend/granian.json backend.wsgi:application
+
+drill: setup $(VENV)/dev.stamp ## Kill one part after another under load, and count the mails; takes some minutes
+	@$(PY) -m drills
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql

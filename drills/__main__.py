@@ -1,0 +1,76 @@
+"""Hold the drills and say what came of them. Ends with 1 where a mail was lost, or came twice and should not have.
+
+make drill
+.venv/bin/python -m drills --only "mailer killed" --people 60 --strikes 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+from drills.catalogue import DRILLS
+from drills.load import crowd
+from drills.scene import Drill, Size
+from drills.verdict import Verdict, table
+from tests.deployment import ROOT, prepare
+from tests.postgres import Postgres, postgres
+
+VAR = ROOT / "var"
+REPORT = VAR / "drill-report.md"
+
+
+def main() -> int:
+    options = arguments()
+    size = replace(Size(), people=options.people, strikes=options.strikes)
+    VAR.mkdir(exist_ok=True)
+    chosen = [DRILLS[name] for name in options.only or DRILLS]
+    with postgres() as server, tempfile.TemporaryDirectory(prefix="recovery-drill-") as folder:
+        verdicts = hold(chosen, Path(folder), size, server)
+    report = "\n".join([table(verdicts), "", *faults(verdicts)])
+    REPORT.write_text(f"# Failure drills\n\n{report}\n")
+    print(f"\n{report}\n\nAlso in {REPORT.relative_to(ROOT)}")
+    return 1 if any(verdict.faults for verdict in verdicts) else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="drills", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", action="append", choices=DRILLS, metavar="DRILL", help=", ".join(DRILLS))
+    parser.add_argument("--people", type=int, default=Size.people, help="who ask in each drill (%(default)s)")
+    parser.add_argument("--strikes", type=int, default=Size.strikes, help="in each drill (%(default)s)")
+    return parser.parse_args()
+
+
+def hold(chosen: Sequence[Drill], folder: Path, size: Size, server: Postgres) -> list[Verdict]:
+    """One drill after the other, each on a copy of one prepared database, and a line for each as it ends."""
+    prepared = folder / "prepared"
+    prepared.mkdir()
+    emails = [asked.email for asked in crowd(size.people) if asked.is_known]
+    prepare(prepared, emails, DATABASE_URL=server.copy("template1", "prepared"))
+    verdicts = []
+    for number, drill in enumerate(chosen, start=1):
+        print(f"{number:2}/{len(chosen)} {drill.name} … ", end="", flush=True)
+        database = server.copy("prepared", f"drill{number}")
+        with redirect_stdout(io.StringIO()) as log:
+            verdict = drill.run(folder / f"drill{number}", prepared, size, server, database)
+        print("; ".join(verdict.faults) or f"{verdict.mailed} mailed, none lost", flush=True)
+        if verdict.faults:
+            (VAR / f"drill-{number}.log").write_text(log.getvalue())
+        verdicts.append(verdict)
+    return verdicts
+
+
+def faults(verdicts: Sequence[Verdict]) -> list[str]:
+    """What must not be, or the sentence that says that there is nothing of the kind."""
+    found = [f"- {verdict.name}: {fault}" for verdict in verdicts for fault in verdict.faults]
+    return found or ["Nothing was lost, and no mail came twice that should not have."]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
