@@ -10,7 +10,7 @@ import argparse
 import io
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +29,15 @@ REPORT = VAR / "drill-report.md"
 def main() -> int:
     options = arguments()
     size = replace(Size(), people=options.people, strikes=options.strikes)
-    VAR.mkdir(exist_ok=True)
     chosen = [DRILLS[name] for name in options.only or DRILLS]
+    VAR.mkdir(exist_ok=True)
+    verdicts: list[Verdict] = []
     with postgres() as server, tempfile.TemporaryDirectory(prefix="recovery-drill-") as folder:
-        verdicts = hold(chosen, Path(folder), size, server)
-    report = "\n".join([table(verdicts), "", *faults(verdicts)])
-    REPORT.write_text(f"# Failure drills\n\n{report}\n")
-    print(f"\n{report}\n\nAlso in {REPORT.relative_to(ROOT)}")
+        try:
+            verdicts += hold(chosen, Path(folder), size, server)
+        finally:
+            # Also where a drill has broken off: what the earlier ones have found is worth its minutes.
+            report(verdicts, len(chosen))
     return 1 if any(verdict.faults for verdict in verdicts) else 0
 
 
@@ -47,13 +49,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def hold(chosen: Sequence[Drill], folder: Path, size: Size, server: Postgres) -> list[Verdict]:
+def hold(chosen: Sequence[Drill], folder: Path, size: Size, server: Postgres) -> Iterator[Verdict]:
     """One drill after the other, each on a copy of one prepared database, and a line for each as it ends."""
     prepared = folder / "prepared"
     prepared.mkdir()
     emails = [asked.email for asked in crowd(size.people) if asked.is_known]
     prepare(prepared, emails, DATABASE_URL=server.copy("template1", "prepared"))
-    verdicts = []
     for number, drill in enumerate(chosen, start=1):
         print(f"{number:2}/{len(chosen)} {drill.name} … ", end="", flush=True)
         database = server.copy("prepared", f"drill{number}")
@@ -62,14 +63,17 @@ def hold(chosen: Sequence[Drill], folder: Path, size: Size, server: Postgres) ->
         print("; ".join(verdict.faults) or f"{verdict.mailed} mailed, none lost", flush=True)
         if verdict.faults:
             (VAR / f"drill-{number}.log").write_text(log.getvalue())
-        verdicts.append(verdict)
-    return verdicts
+        yield verdict
 
 
-def faults(verdicts: Sequence[Verdict]) -> list[str]:
-    """What must not be, or the sentence that says that there is nothing of the kind."""
+def report(verdicts: Sequence[Verdict], chosen: int) -> None:
+    """Print the table and what must not be, and keep both."""
     found = [f"- {verdict.name}: {fault}" for verdict in verdicts for fault in verdict.faults]
-    return found or ["Nothing was lost, and no mail came twice that should not have."]
+    lines = [table(verdicts), "", *(found or ["Nothing was lost, and no mail came twice that should not have."])]
+    if len(verdicts) < chosen:
+        lines.append(f"Broken off after {len(verdicts)} of {chosen} drills.")
+    REPORT.write_text("\n".join(["# Failure drills", "", *lines, ""]))
+    print("", *lines, "", f"Also in {REPORT.relative_to(ROOT)}", sep="\n")
 
 
 if __name__ == "__main__":
