@@ -166,6 +166,7 @@ class Drill:
             # Limits are not what is drilled: a client that was not answered must be free to ask again.
             "PASSWORD_RESET_COOLDOWN": "0",
             "THROTTLE_REQUEST_PER_IP": "100000/hour",
+            "THROTTLE_REQUEST_PER_EMAIL": "1000/hour",
             # A short lease only where one is left behind: elsewhere a claim that nobody gives back is a fault.
             **({"MAIL_LEASE_SECONDS": str(size.lease)} if self.kills_senders else {}),
             **({"DATABASE_URL": database} if database else {}),
