@@ -57,9 +57,12 @@ def hold(chosen: Sequence[Drill], folder: Path, size: Size, server: Postgres) ->
     prepare(prepared, emails, DATABASE_URL=server.copy("template1", "prepared"))
     for number, drill in enumerate(chosen, start=1):
         print(f"{number:2}/{len(chosen)} {drill.name} … ", end="", flush=True)
-        database = server.copy("prepared", f"drill{number}")
+        database = server.copy("prepared", "drill")
         with redirect_stdout(io.StringIO()) as log:
-            verdict = drill.run(folder / f"drill{number}", prepared, size, server, database)
+            try:
+                verdict = drill.run(folder / f"drill{number}", prepared, size, server, database)
+            except AssertionError as error:
+                verdict = Verdict(drill.name, faults=(f"could not be held: {error}",))
         print("; ".join(verdict.faults) or f"{verdict.mailed} mailed, none lost", flush=True)
         if verdict.faults:
             (VAR / f"drill-{number}.log").write_text(log.getvalue())

@@ -67,9 +67,9 @@ class Load:
     def __init__(self, url: str, crowd: Sequence[Asked], *, clients: int, per_second: float) -> None:
         self.crowd = crowd
         self._url = f"{url}/graphql/"
-        self._begun = time.monotonic()
         self._per_second = per_second
         self._next = 0
+        self._bidden = 0.0
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._be_a_client, daemon=True) for _ in range(clients)]
 
@@ -80,8 +80,13 @@ class Load:
 
     def __exit__(self, *raised: object) -> None:
         """Wait until everybody has asked."""
+        self.bid(1.0)
         for thread in self._threads:
             thread.join()
+
+    def bid(self, share: float) -> None:
+        """Let the crowd up to this share ask; the others wait, so that a slow machine has not run out of them."""
+        self._bidden = share
 
     def reach(self, share: float) -> None:
         """Wait until this share of the crowd has asked, or begun to."""
@@ -101,7 +106,8 @@ class Load:
             if self._next == len(self.crowd):
                 return None
             asked = self.crowd[self._next]
-            time.sleep(max(0.0, self._begun + self._next / self._per_second - time.monotonic()))
+            wait_until(lambda: self._next < self._bidden * len(self.crowd), patience=float("inf"))
+            time.sleep(1 / self._per_second)
             self._next += 1
         return asked
 

