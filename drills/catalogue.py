@@ -92,7 +92,8 @@ def drop_before_a_mail_is_taken(scene: Scene) -> None:
 def hang_when_a_mail_is_taken(scene: Scene) -> None:
     for _ in scene.strikes():
         _break_answers(scene, HOLD)
-    wait_until(lambda: scene.server.log.read_text().count("(timeout") >= BROKEN_ANSWERS * scene.size.strikes)
+    held = BROKEN_ANSWERS * scene.size.strikes
+    wait_until(lambda: scene.server.log.read_text().count("not accepted: timeout") >= held)
     scene.site.mail.release("TAKEN")
 
 
