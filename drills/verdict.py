@@ -162,7 +162,7 @@ HEADINGS = (
     "mailed",
     "lost",
     "twice",
-    "may be",
+    "expected",
     "recovered in",
 )
 
