@@ -125,7 +125,7 @@ DRILLS = {
         Drill("web server killed", kill_the_web_server, Repeats(1, SENDERS * WEB_PROCESSES), kills_senders=True),
         Drill("mailer killed", kill_the_mailer, Repeats(1, SENDERS), dispatch="none", kills_senders=True),
         Drill("Celery worker killed", kill_the_mailer, Repeats(1, TASKS), dispatch="celery", kills_senders=True),
-        Drill("broker killed", kill_the_broker, dispatch="celery"),
+        Drill("broker killed", kill_the_broker, Repeats(0, TASKS), dispatch="celery", kills_senders=True),
         Drill("PostgreSQL killed", kill_the_database, Repeats(1, SENDERS * WEB_PROCESSES), kills_senders=True),
         Drill("SMTP down", take_the_mail_server_down, Repeats(0, SENDERS * WEB_PROCESSES)),
         Drill("SMTP 451 at RCPT", put_mails_off),

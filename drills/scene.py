@@ -105,8 +105,15 @@ class Scene:
         """Wait until nothing is due; returns how many seconds that took."""
         begun = time.monotonic()
         while not all(row.is_settled for row in self.rows()) and time.monotonic() < begun + RECOVERY_SECONDS:
+            self._supervise()
             time.sleep(0.1)
         return time.monotonic() - begun
+
+    def _supervise(self) -> None:
+        """Start a mailer again that has ended by itself, as Celery's worker may when it loses its broker."""
+        mailer: Running | None = getattr(self, "mailer", None)
+        if mailer and mailer.process.poll() is not None:
+            self.mail()
 
     def shown(self, handle: str) -> str:
         """The status that a holder is told."""
