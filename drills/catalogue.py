@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from accounts.batches import MARK_MAILS
 from drills.scene import Drill, Scene
 from drills.verdict import Repeats
 from tests.deployment import wait_until
@@ -12,6 +13,8 @@ from tests.smtp_server import DROP, HOLD
 
 SENDERS = 4
 """Mails sent at once by a process: the default of MAIL_THREADS."""
+UNMARKED = SENDERS * MARK_MAILS
+"""Mails of a process, at the most, that the server has taken and that are not marked yet."""
 WEB_PROCESSES = 2
 """The default of WORKERS, for `make serve`."""
 TASKS = 2
@@ -121,12 +124,12 @@ def _break_answers(scene: Scene, answer: str) -> None:
 DRILLS = {
     drill.name: drill
     for drill in (
-        Drill("web worker killed", kill_a_web_worker, Repeats(0, SENDERS), kills_senders=True),
-        Drill("web server killed", kill_the_web_server, Repeats(1, SENDERS * WEB_PROCESSES), kills_senders=True),
-        Drill("mailer killed", kill_the_mailer, Repeats(1, SENDERS), dispatch="none", kills_senders=True),
+        Drill("web worker killed", kill_a_web_worker, Repeats(0, UNMARKED), kills_senders=True),
+        Drill("web server killed", kill_the_web_server, Repeats(1, UNMARKED * WEB_PROCESSES), kills_senders=True),
+        Drill("mailer killed", kill_the_mailer, Repeats(1, UNMARKED), dispatch="none", kills_senders=True),
         Drill("Celery worker killed", kill_the_mailer, Repeats(1, TASKS), dispatch="celery", kills_senders=True),
         Drill("broker killed", kill_the_broker, Repeats(0, TASKS), dispatch="celery", kills_senders=True),
-        Drill("PostgreSQL killed", kill_the_database, Repeats(1, SENDERS * WEB_PROCESSES), kills_senders=True),
+        Drill("PostgreSQL killed", kill_the_database, Repeats(0, UNMARKED * WEB_PROCESSES), kills_senders=True),
         Drill("SMTP down", take_the_mail_server_down, Repeats(0, SENDERS * WEB_PROCESSES)),
         Drill("SMTP 451 at RCPT", put_mails_off),
         Drill("SMTP 451 after DATA", refuse_finished_mails_for_now),
