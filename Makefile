@@ -12,7 +12,7 @@ DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 BUNDLE := web/dist/graphiql.js
 AUDITS := tests/audit/node_modules/.package-lock.json
 
-.PHONY: run test setup serve drill schema lint lock help
+.PHONY: run test setup serve drill timing schema lint lock help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ serve: setup ## The production server: no migration, no demo; see the README for
 
 drill: setup $(VENV)/dev.stamp ## Kill one part after another under load, and count the mails; takes some minutes
 	@$(PY) -m drills
+
+timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown addresses can be told apart by time
+	$(PY) -m tests.postgres $(PY) -m benchmarks.timing
+	$(PY) -m tests.postgres $(PY) -m benchmarks.time_to_sent
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql

@@ -14,22 +14,13 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
+
+from benchmarks.smtp_sink import sink
 
 DELAYS = (0, 20, 100)
 THREADS = (1, 4, 16)
-
-
-@contextmanager
-def sink(milliseconds: int) -> Iterator[int]:
-    """A mail server in a process of its own; yields its port."""
-    command = [sys.executable, "-m", "benchmarks.smtp_sink", str(milliseconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        yield int(process.stdout.readline())
-        process.communicate()
 
 
 def cpu_seconds() -> float:

@@ -1,0 +1,162 @@
+"""What a benchmark asks: the production server on a free port, as `make serve` starts it, with limits lifted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.smtp_server import environment as mailing_to
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+HEADERS = {"Content-Type": "application/json", "X-Forwarded-Proto": "https"}
+ENDLESS = "1000000/hour"
+REQUEST = """mutation Ask($email: String!) { requestPasswordReset(input: {email: $email}) {
+    ... on RequestPasswordResetSuccess { reset { requestId } } } }"""
+STATUS = "query Status($id: ID!) { passwordResetStatus(requestId: $id) { status createdAt expiresAt } }"
+VERIFY = """mutation Guess($id: ID!, $code: String!) { verifyPasswordResetCode(input: {requestId: $id, code: $code}) {
+    ... on InvalidCodeError { attemptsLeft } } }"""
+
+
+@dataclass
+class Site:
+    """A running site, and one connection to it that is kept open: all that is asked goes to the same worker."""
+
+    http: http.client.HTTPConnection
+
+    def request(self, email: str) -> tuple[str, float]:
+        """Ask for a reset; the handle, and the milliseconds that it took."""
+        data, took = self.ask(REQUEST, email=email)
+        return str(data["requestPasswordReset"]["reset"]["requestId"]), took
+
+    def status(self, handle: str) -> tuple[dict[str, str], float]:
+        """Where a reset stands, and the milliseconds that it took to learn that."""
+        data, took = self.ask(STATUS, id=handle)
+        return data["passwordResetStatus"], took
+
+    def guess(self, handle: str) -> float:
+        """Send a code, a wrong one but for one time in a million; the milliseconds that it took."""
+        return self.ask(VERIFY, id=handle, code="000000")[1]
+
+    def ask(self, query: str, **variables: Any) -> tuple[dict[str, Any], float]:
+        """The data of an answer, and the milliseconds from the first byte sent to the last byte received."""
+        body = json.dumps({"query": query, "variables": variables})
+        started = time.perf_counter()
+        self.http.request("POST", "/graphql/", body, HEADERS)
+        response = self.http.getresponse()
+        content = response.read()
+        took = (time.perf_counter() - started) * 1000
+        answer = json.loads(content) if response.status == 200 else {}
+        if "data" not in answer or "errors" in answer:
+            raise SystemExit(f"HTTP {response.status}: {content!r}")
+        return answer["data"], took
+
+
+@contextmanager
+def serving(environment: dict[str, str], smtp_port: int, *, workers: int = 2) -> Iterator[Site]:
+    """A site with this environment, mailing to this port, for as long as the context lasts."""
+    port = free_port()
+    variables = {**site_environment(port), **mailing_to(smtp_port), **environment}
+    with granian(variables, port, workers) as http:
+        yield Site(http)
+
+
+def site_environment(port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "backend.settings",
+        "DEBUG": "0",
+        "SECRET_KEY": secrets.token_urlsafe(64),
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "SECURE_SSL_REDIRECT": "0",
+        "REDIS_URL": "",
+        "MAIL_DISPATCH": "thread",
+        "THROTTLE_REQUEST_PER_IP": ENDLESS,
+        "THROTTLE_REQUEST_PER_EMAIL": ENDLESS,
+        "THROTTLE_VERIFY_PER_IP": ENDLESS,
+        "PASSWORD_RESET_COOLDOWN": "0",
+    }
+
+
+def prepare(database_url: str, emails: Iterable[str]) -> None:
+    """Make the database anew, with an account for each of these addresses."""
+    script = """
+import sys
+import django
+django.setup()
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("flush", interactive=False, verbosity=0)
+users = get_user_model()
+users.objects.bulk_create(
+    users(username=email, email=email, password="argon2$not-a-hash") for email in sys.stdin.read().split()
+)
+"""
+    variables = {**site_environment(0), "PUBLIC_URL": "http://127.0.0.1", "DATABASE_URL": database_url}
+    done = subprocess.run([sys.executable, "-c", script], env=variables, cwd=ROOT, input="\n".join(emails), text=True)
+    if done.returncode:
+        raise SystemExit("the database could not be prepared")
+
+
+@contextmanager
+def granian(variables: dict[str, str], port: int, workers: int) -> Iterator[http.client.HTTPConnection]:
+    """The production server, as `make serve` starts it."""
+    command = [str(Path(sys.executable).parent / "granian"), "--interface", "wsgi", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "8", "--no-ws"]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [*command, "--log-level", "warning", "--workers-kill-timeout", "30", "backend.wsgi:application"],
+            env=variables,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            wait_for(port, server)
+            site = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            yield site
+            site.close()
+        finally:
+            server.terminate()
+            server.wait(START_SECONDS)
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the server did not start")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def address(number: int) -> str:
+    """An address that tells nothing by its length."""
+    return f"person{number % 10**6:06}@example.com"
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
