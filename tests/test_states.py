@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts import codes, mailer
+from accounts import codes, mailer, recovery
 from accounts.choices import Mail, State
 from accounts.models import ForgetPassword, GuessBudget
 from tests.conftest import API, Letter, PostOffice, record_of
@@ -620,6 +620,35 @@ def test_a_hundred_failures_in_a_row_end_the_guessing(bring: Any, api: API, late
     assert api.verify(reset.id, reset.wrong_code)["attemptsLeft"] == 0
     later(hours=24)
     assert bring("SENT").code == ""
+
+
+@pytest.mark.parametrize("email", [KNOWN, DECOY])
+def test_a_guess_is_counted_before_it_is_compared(
+    bring: Any, api: API, monkeypatch: pytest.MonkeyPatch, email: str
+) -> None:
+    """Whoever makes the comparison break off has spent the guess all the same."""
+    reset = bring("SENT", email)
+    seen = []
+
+    def break_off(record: ForgetPassword, *_: Any) -> bool:
+        seen.append((reset.record.attempts, GuessBudget.objects.get().used_today))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(recovery, "_is_right", break_off)
+    with pytest.raises(AssertionError, match="Unexpected error"):
+        api.verify(reset.id, "123456")
+    assert seen == [(1, 1)]
+    assert (reset.record.attempts, GuessBudget.objects.get().used_today) == (1, 1)
+
+
+@pytest.mark.parametrize("gone", [{"used_today": 10, "in_a_row": 10}, {"used_today": 1, "in_a_row": 100}])
+def test_the_link_works_whichever_budget_is_gone(bring: Any, api: API, gone: dict[str, int]) -> None:
+    reset = bring("SENT")
+    api.verify(reset.id, reset.wrong_code)
+    GuessBudget.objects.update(**gone)
+    assert api.status(reset.id)["status"] == "LOCKED"  # type: ignore[index]
+    assert api.verify(reset.id, reset.code)["__typename"] == "InvalidCodeError"
+    assert api.reset(reset.link)["__typename"] == "ResetPasswordSuccess"
 
 
 def test_a_completed_reset_ends_the_row_of_failures_and_not_the_day(bring: Any, api: API) -> None:
