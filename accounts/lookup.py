@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Index, Value
+from django.db.models import Index, Q, Value
 from django.db.models.functions import Upper
 
 from accounts.addresses import ascii_fold, fold
@@ -33,11 +33,14 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     On a large table this wants the index that `address_index` describes.
     """
     wanted = {address: fold(address) for address in typed}
+    as_typed = [Upper(Value(address)) for address in wanted]
+    # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
+    folded = [capitals for address in wanted.values() for capitals in (Upper(Value(address)), address.upper())]
     user_model = get_user_model()
     field = user_model.get_email_field_name()
     candidates = (
         user_model._default_manager.annotate(_shouted_email=Upper(field))
-        .filter(_shouted_email__in=_shouted({*wanted, *wanted.values()}))
+        .filter(Q(_shouted_email__in=as_typed) | Q(_shouted_email__in=folded))
         .order_by("pk")
     )
     by_fold = defaultdict(list)
@@ -83,11 +86,6 @@ def why_not_mailable(user: Any) -> str:
 def email_of(user: Any) -> str:
     """The address that an account has stored, whatever its model calls the field."""
     return str(getattr(user, user.get_email_field_name()))
-
-
-def _shouted(addresses: Iterable[str]) -> list[Any]:
-    # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
-    return [shouted for address in addresses for shouted in (Upper(Value(address)), address.upper())]
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:

@@ -38,7 +38,7 @@ KINDS = {
 MAILED = {KINDS["known"], KINDS["shared by two"]}
 """Stored addresses that mail can reach."""
 KEY = "q7Jx2mBz0LrT9wVs4NcY1kD"
-RANDOM_HEADERS = {"Content-Length", "X-Request-Id"}
+RANDOM_HEADERS = {"Content-Length", "X-Request-ID"}
 """A match phrase has no fixed length."""
 
 

@@ -29,7 +29,7 @@ def generous_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases differ in what they call equal; that of CVE-2019-19844 was generous, this one proposes everybody."""
 
     class Everybody:
-        def filter(self, **conditions: Any) -> Everybody:
+        def filter(self, *conditions: Any) -> Everybody:
             return self
 
         def order_by(self, field: str) -> Any:

@@ -152,22 +152,22 @@ def test_resets_of_one_account_side_by_side_change_it_once_and_wait_for_each_oth
     assert ForgetPassword.objects.exclude(killed_at=None).count() == 3
 
 
-def test_two_resets_of_one_account_meet_at_the_account_and_not_at_each_others_rows(
+def test_two_resets_of_one_account_lock_its_rows_in_one_order(
     api: API, post: PostOffice, user: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is about to lock the other's row waits for the other to come as far, and in vain."""
+    """Both come to the locks at once; were either's own row locked by then, they would wait for each other."""
     settings.PASSWORD_RESET_COOLDOWN = 0
     for _ in range(2):
         api.request()
     tokens = [letter.token for letter in post.deliver()]
-    both, kill_others = threading.Barrier(2), ForgetPasswordQuerySet.kill_others
+    both, hold = threading.Barrier(2), ForgetPasswordQuerySet.hold
 
-    def kill_others_when_both_are_here(*arguments: Any) -> Any:
+    def hold_when_both_are_here(*arguments: Any) -> Any:
         with suppress(threading.BrokenBarrierError):
             both.wait(timeout=1)
-        return kill_others(*arguments)
+        return hold(*arguments)
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "kill_others", kill_others_when_both_are_here)
+    monkeypatch.setattr(ForgetPasswordQuerySet, "hold", hold_when_both_are_here)
     answers = at_once(*[lambda api, token=token: api.reset(token) for token in tokens])
     assert kinds(answers) == {"ResetPasswordSuccess": 1, "InvalidResetTokenError": 1}
 
