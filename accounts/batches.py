@@ -70,18 +70,20 @@ class Batch:
             return self._sending
 
     def send(self, record: ForgetPassword, connection: Connection) -> None:
-        """Render and send one mail, and mark it, soon or at once."""
-        mailbox = _mailbox_of(record)
-        if mailbox.reason:
-            self._done(record, EventKind.NOT_MAILED, mailbox.reason)
-        else:
-            try:
-                connection.send(_compose(record, mailbox, self._budgets.get(record.email_digest)))
-            except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
-                self._put_off(record, error)
+        """Render and send one mail, or rehearse that of a decoy, and mark it, soon or at once."""
+        mailbox, budget = _mailbox_of(record), self._budgets.get(record.email_digest)
+        try:
+            if mailbox.reason:
+                # Writing a mail keeps the interpreter from answering requests. It must do so for decoys as well.
+                connection.rehearse(_rehearsal(record, budget))
             else:
-                self.taken += 1
-                self._done(record, EventKind.MAILED, record.mail_due)
+                connection.send(_compose(record, mailbox, budget))
+        except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
+            self._put_off(record, error)
+        else:
+            self.taken += not mailbox.reason
+            kind = EventKind.NOT_MAILED if mailbox.reason else EventKind.MAILED
+            self._done(record, kind, mailbox.reason or record.mail_due)
         if len(self._unmarked) >= MARK_MAILS or time.monotonic() - self._marked >= MARK_SECONDS:
             self.mark()
 
@@ -178,6 +180,8 @@ class Batch:
 
 def _mailbox_of(record: ForgetPassword) -> Mailbox:
     """Where the mail goes by what is true now: an account may have been closed, or moved, since it was looked up."""
+    if record.killed_at is not None and record.mail_due != Mail.CHANGED:
+        return Mailbox(reason="superseded")
     if record.user is None:
         return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")
     return Mailbox(email_of(record.user), (record.user,), why_not_mailable(record.user))
@@ -191,6 +195,12 @@ def _compose(record: ForgetPassword, mailbox: Mailbox, budget: GuessBudget | Non
         record.mail_due == Mail.CODE and record.user is not None and record.attempts_left(budget, timezone.now()) > 0
     )
     return mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
+
+
+def _rehearsal(record: ForgetPassword, budget: GuessBudget | None) -> EmailMessage:
+    """The mail that a decoy would get, if it were no decoy."""
+    with_code = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+    return mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
 
 
 def _backoff(attempts: int) -> timedelta:

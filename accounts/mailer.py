@@ -7,7 +7,7 @@ whether there was one. Either step may be repeated, by anybody, at any time: the
 from __future__ import annotations
 
 import uuid
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
@@ -24,7 +24,7 @@ LOOK_BATCH = 100
 
 
 class Found(NamedTuple):
-    """What one Look found: how many rows it looked at, and which of them owe a mail."""
+    """What one Look found: how many rows it looked at, and which are to be sent: all, for a decoy is rehearsed."""
 
     looked: int
     owed: list[uuid.UUID]
@@ -37,9 +37,10 @@ def look() -> Found:
         return Found(0, [])
     with transaction.atomic():
         rows = list(waiting.select_for_update(skip_locked=True, of=("self",))[:LOOK_BATCH])
+        now = timezone.now()  # before the look-up: what is shown must not tell how long that took
         mailboxes = find_mailboxes({row.email for row in rows})
         found = {row.pk: mailboxes[row.email] for row in rows}
-        _stamp(found)
+        ForgetPassword.objects.stamp_looked({row.pk: _finding(row, found[row.pk]) for row in rows}, now)
         # A line for every row, also where all is well: one more statement for strangers alone could be measured.
         PasswordResetEvent.objects.bulk_create(
             PasswordResetEvent(record_id=pk, kind=EventKind.LOOKED_UP, reason=mailbox.reason or "found")
@@ -48,7 +49,7 @@ def look() -> Found:
     if signals.password_reset_requested.has_listeners(ForgetPassword):
         for record in ForgetPassword.objects.select_related("user").filter(pk__in=found):
             signals.announce(signals.password_reset_requested, sender=ForgetPassword, record=record)
-    return Found(len(rows), [pk for pk, mailbox in found.items() if not mailbox.reason])
+    return Found(len(rows), list(found))
 
 
 def send_due(connection: Connection, limit: int) -> int:
@@ -106,12 +107,7 @@ def _send(rows: ForgetPasswordQuerySet, connection: Connection, limit: int) -> B
     return batch
 
 
-def _stamp(found: dict[uuid.UUID, Mailbox]) -> None:
-    users = {pk: mailbox.users[0].pk for pk, mailbox in found.items() if len(mailbox.users) == 1}
-    ForgetPassword.objects.stamp_looked(
-        list(found),
-        timezone.now(),
-        users=users,
-        strangers=[pk for pk, mailbox in found.items() if mailbox.reason == "unknown"],
-        owing_nothing=[pk for pk, mailbox in found.items() if mailbox.reason],
-    )
+def _finding(row: ForgetPassword, mailbox: Mailbox) -> tuple[Any, str]:
+    """The one account of a row, by primary key, and the address to keep: a stranger's is wiped."""
+    user = mailbox.users[0].pk if len(mailbox.users) == 1 else None
+    return user, "" if mailbox.reason == "unknown" else row.email

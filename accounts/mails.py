@@ -26,6 +26,20 @@ from accounts.models import ForgetPassword, account_of
 SHOWN_NAME = 40
 """Characters of a username that a mail repeats; a name must not be able to carry a message."""
 
+
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    """The account of a mail that is written and never sent."""
+
+    pk: int = 0
+    password: str = "!"  # noqa: S105 (it has none)
+
+    def get_username(self) -> str:
+        return "nobody"
+
+
+NOBODY = _Nobody()
+
 _LINK_LIKE = re.compile(r"\S*(//|www\.|mailto:|\.\w+/)\S*", re.IGNORECASE)
 """What a mail program may make a link of."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models.functions import Cast
 
 from accounts.choices import OPEN_STATES, Mail, State
 from accounts.conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, REPORT_LIFETIME, conf
@@ -50,11 +51,15 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
     def resend(self, pk: uuid.UUID, mail: Mail, now: datetime) -> bool:
         """Make a mail due again and, for a CODE, start the shown clock anew unless it still has half to run.
 
-        A row without an account takes the same statement: what was due nothing stays so.
+        A row without an account takes the same statement: its mail is rehearsed, and goes to nobody.
         """
-        fresh = {"mail_due": mail, "mail_next_at": now, "mail_attempts": 0, "mail_claimed_at": None, "mail_error": ""}
-        has_account = Q(killed_at=None) & ~Q(email="")
-        changes: dict[str, Any] = {name: self._if(has_account, name, value) for name, value in fresh.items()}
+        changes: dict[str, Any] = {
+            "mail_due": mail,
+            "mail_next_at": now,
+            "mail_attempts": 0,
+            "mail_claimed_at": None,
+            "mail_error": "",
+        }
         if mail is Mail.CODE:
             still_young = Q(state=State.SENT, sent_at__gt=now - conf.code_reuse)
             changes |= {
@@ -111,7 +116,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
     def report(self, pk: uuid.UUID, now: datetime) -> bool:
         """Note, once, that the owner disowns a reset: a killed one, or a completed one while it is the latest."""
         since = now - REPORT_LIFETIME
-        ended = ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=since)
+        ended = ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=since) & ~Q(email="")
         return self._one(pk, ended | (self._latest() & Q(completed_at__gt=since)), reported_at=None).update(
             reported_at=now, updated_at=now
         )
@@ -125,30 +130,21 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         """Rows whose account nobody has looked for yet, the oldest first."""
         return self.filter(looked_at=None).order_by("created_at")
 
-    def stamp_looked(
-        self,
-        pks: Collection[uuid.UUID],
-        now: datetime,
-        *,
-        users: Mapping[uuid.UUID, Any],
-        strangers: Collection[uuid.UUID],
-        owing_nothing: Collection[uuid.UUID],
-    ) -> int:
-        """Note what a look has found: the user, by primary key, of each row that has exactly one.
+    def stamp_looked(self, found: Mapping[uuid.UUID, tuple[Any, str]], now: datetime) -> int:
+        """Note what a look has found: of each row the user's primary key, if there is exactly one, and the address.
 
-        To their holders all rows are SENT, whatever was found, and all by one statement, so that its length or order
-        tells nobody apart. Strangers' addresses are wiped.
+        To their holders all rows are SENT, whatever was found, and all by one statement of the same form, so that
+        neither its length nor an order tells anybody apart. Their mail stays due: a stranger's is rehearsed.
         """
-        user = cast("models.ForeignKey[Any, Any]", self.model._meta.get_field("user"))
-        owners = [When(pk=pk, then=Value(key, user.target_field)) for pk, key in users.items()]
-        return self.filter(pk__in=pks, looked_at=None).update(
+        key_field = cast("models.ForeignKey[Any, Any]", self.model._meta.get_field("user")).target_field
+        users = Case(*(When(pk=pk, then=Value(key, key_field)) for pk, (key, _) in found.items()))
+        return self.filter(pk__in=found, looked_at=None).update(
             looked_at=now,
             sent_at=now,
             state=self._if(Q(state=State.QUEUED), "state", State.SENT),
             updated_at=now,
-            user_id=Case(*owners, output_field=user.target_field),
-            email=self._if(Q(pk__in=strangers), "email", ""),
-            **{name: self._if(Q(pk__in=owing_nothing), name, value) for name, value in NOTHING_DUE.items()},
+            user_id=Cast(users, key_field),  # PostgreSQL takes a CASE of nothing but NULLs for text
+            email=Case(*(When(pk=pk, then=Value(email)) for pk, (_, email) in found.items()), default=F("email")),
         )
 
     def due(self, now: datetime) -> ForgetPasswordQuerySet:

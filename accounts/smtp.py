@@ -18,6 +18,13 @@ from accounts.letters import UnmailableAddress
 STALE_SECONDS = 20
 """An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
 
+TURNS_OF_A_MAIL = 4
+"""MAIL, RCPT, DATA, and the mail itself."""
+MAX_PAUSE = 1.0
+"""Seconds. Strangers may not hold up the mails of others for any longer."""
+MAX_REHEARSALS = 20
+"""In a row, on one connection. Postfix puts up with a hundred commands that do nothing (smtpd_junk_command_limit)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -30,24 +37,50 @@ class Failure:
 class Connection:
     """A mail connection that stays open between messages. It belongs to one thread; make one for each."""
 
+    seconds_of_a_mail = 0.0
+    """How long the latest mail of this process took, on whatever connection."""
+
     def __init__(self) -> None:
         self._backend: Any = None
         self._used_at = 0.0
+        self._rehearsals = 0
 
     def send(self, message: EmailMessage) -> None:
         """Hand one message over. A connection that died while it lay idle costs a reconnect, not a retry.
 
         Raises what smtplib and the socket raise; `classify` names it.
         """
-        reused = self._open()
+        reused, begun = self._open(), time.monotonic()
         try:
             self._backend.send_messages([message])
+            Connection.seconds_of_a_mail = time.monotonic() - begun
         except Exception as error:
             self.close()
             if not (reused and _was_closed_meanwhile(error)):
                 raise
             self.send(message)
-        self._used_at = time.monotonic()
+        self._used_at, self._rehearsals = time.monotonic(), 0
+
+    def rehearse(self, message: EmailMessage) -> None:
+        """Do for a decoy what `send` does for a mail, but for the mail: as many turns, as much to compute, as long.
+
+        As long, so that what the sender does next does not come sooner, either.
+        A failure is nobody's loss. Some servers hold it against a client if it asks for nothing too often, so a
+        connection without any mail is given up after a while.
+        """
+        with suppress(OSError, smtplib.SMTPException):
+            self._open()
+            begun = time.monotonic()
+            message.message().as_bytes()
+            session = getattr(self._backend, "connection", None)
+            for _ in range(TURNS_OF_A_MAIL):
+                if session is not None:
+                    session.noop()
+            time.sleep(max(0.0, min(self.seconds_of_a_mail, MAX_PAUSE) - (time.monotonic() - begun)))
+            self._used_at = time.monotonic()
+        self._rehearsals += 1
+        if self._rehearsals >= MAX_REHEARSALS:
+            self.close()
 
     def close(self) -> None:
         """Say goodbye, if anybody is there to hear it."""
@@ -55,6 +88,7 @@ class Connection:
             with suppress(OSError, smtplib.SMTPException):
                 self._backend.close()
             self._backend = None
+        self._rehearsals = 0
 
     def _open(self) -> bool:
         """Make sure of a connection; True where an earlier one goes on being used."""

@@ -140,7 +140,7 @@ def test_the_timeline_tells_how_a_mail_went_out(support: Client, reset: ForgetPa
 
 
 def test_the_timeline_tells_why_a_stranger_got_none(support: Client, stranger: ForgetPassword) -> None:
-    assert timeline(support, stranger) == [("LOOKED_UP", "unknown")]
+    assert timeline(support, stranger) == [("LOOKED_UP", "unknown"), ("NOT_MAILED", "unknown")]
 
 
 def test_the_timeline_tells_why_an_inactive_account_got_none(
@@ -149,7 +149,7 @@ def test_the_timeline_tells_why_an_inactive_account_got_none(
     make_user("gone@example.com", is_active=False)
     record = record_of(api.request("gone@example.com")["requestId"])
     post.deliver()
-    assert timeline(support, record) == [("LOOKED_UP", "inactive")]
+    assert timeline(support, record) == [("LOOKED_UP", "inactive"), ("NOT_MAILED", "inactive")]
 
 
 def spellings(secret: bytes) -> set[str]:

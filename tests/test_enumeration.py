@@ -416,13 +416,13 @@ def test_the_kinds_are_what_they_are_called(tell: Callable[..., list[Exchange]])
         reasons[kind] = list(dict.fromkeys(f"{event} {reason}" for event, reason in events))
     assert reasons == {
         "known": ["LOOKED_UP found", "MAILED CODE"],
-        "inactive": ["LOOKED_UP inactive"],
-        "without a password": ["LOOKED_UP unusable_password"],
-        "ambiguous": ["LOOKED_UP ambiguous"],
+        "inactive": ["LOOKED_UP inactive", "NOT_MAILED inactive"],
+        "without a password": ["LOOKED_UP unusable_password", "NOT_MAILED unusable_password"],
+        "ambiguous": ["LOOKED_UP ambiguous", "NOT_MAILED ambiguous"],
         "shared by two": ["LOOKED_UP found", "MAILED CODE"],
         "refused by its server": ["LOOKED_UP found", "MAIL_DEAD smtp_550"],
         "never accepted": ["LOOKED_UP found"],
-        "another stranger": ["LOOKED_UP unknown"],
+        "another stranger": ["LOOKED_UP unknown", "NOT_MAILED unknown"],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import smtplib
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,10 +47,14 @@ class Scripted(Connection):
         super().__init__()
         self.meanwhile = meanwhile
         self.sent: list[Letter] = []
+        self.rehearsed: list[Letter] = []
 
     def send(self, message: EmailMessage) -> None:
         self.meanwhile(message)
         self.sent.append(Letter(message))
+
+    def rehearse(self, message: EmailMessage) -> None:
+        self.rehearsed.append(Letter(message))
 
 
 def failing(error: Exception) -> Scripted:
@@ -165,10 +170,48 @@ def test_the_reason_stands_on_the_timeline_of_every_row(mixed: dict[str, ForgetP
         assert timeline(record) == [(EventKind.LOOKED_UP, reason)]
 
 
-def test_only_the_row_of_a_mailable_account_owes_a_mail(mixed: dict[str, ForgetPassword]) -> None:
-    assert mailer.look().owed == [mixed["found"].pk]
-    assert due_now(10) == [mixed["found"].pk]
-    assert all(owes_nothing(record) for reason, record in mixed.items() if reason != "found")
+def test_every_row_is_to_be_sent_and_only_that_of_a_mailable_account_is(mixed: dict[str, ForgetPassword]) -> None:
+    assert set(mailer.look().owed) == set(due_now(10)) == {record.pk for record in mixed.values()}
+    server = taking()
+    mailer.send_due(server, 10)
+    assert [letter.message.to for letter in server.sent] == [["ada@example.com"]]
+    assert all(owes_nothing(record) for record in mixed.values())
+
+
+def test_a_decoy_is_rehearsed_with_a_mail_like_any_other(user: Any) -> None:
+    server = taking()
+    for email in ("ada@example.com", "nobody@example.com"):
+        looked(email)
+        mailer.send_due(server, 10)
+    (real,), (rehearsed,) = server.sent, server.rehearsed
+    assert len(rehearsed.code) == len(real.code) == 6
+    assert len(rehearsed.token) == len(real.token)
+    assert rehearsed.code != real.code
+
+
+@pytest.mark.parametrize("verb", ["request", "resend"])
+def test_a_decoy_costs_the_mailer_the_same_statements(user: Any, later: Later, verb: str) -> None:
+    asked_of_the_database = []
+    for email in ("ada@example.com", "nobody@example.com"):
+        record = asked(email)
+        if verb == "resend":
+            mailer.look()
+            mailer.send_due(taking(), 10)
+            later(minutes=1)
+            ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now())
+        statements: list[str] = []
+
+        def note(execute: Any, sql: str, *rest: Any, statements: list[str] = statements) -> Any:
+            statements.append(
+                re.sub(r"s\d+_x\d+", "a savepoint", sql).replace("= NULL", "= %s").replace("THEN NULL", "THEN %s")
+            )
+            return execute(sql, *rest)
+
+        with database.execute_wrapper(note):
+            mailer.look()
+            mailer.send_due(taking(), 10)
+        asked_of_the_database.append(statements)
+    assert asked_of_the_database[0] == asked_of_the_database[1]
 
 
 def test_only_the_unknown_address_is_wiped(mixed: dict[str, ForgetPassword]) -> None:

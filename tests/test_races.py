@@ -226,13 +226,13 @@ def test_one_idempotency_key_that_is_used_anew_after_its_hour_makes_one_row_more
     assert ForgetPassword.objects.count() == 2
 
 
-def just_before_its_update(verb: Callable[[API], Any], meanwhile: Callable[[API], Any]) -> tuple[Any, Any]:
-    """Call a verb and, between all that it reads and the first row that it writes, another; returns both answers."""
+def just_before_its_lock(verb: Callable[[API], Any], meanwhile: Callable[[API], Any]) -> tuple[Any, Any]:
+    """Call a verb and, between all that it reads and the first row that it locks, another; returns both answers."""
     answers: list[Any] = []
 
     def let_the_other_pass(execute: Any, sql: str, *rest: Any) -> Any:
         # On SQLite a transaction keeps all others out from its first word on.
-        if sql.startswith(("BEGIN", "UPDATE")) and not answers:
+        if (sql.startswith(("BEGIN", "UPDATE")) or "FOR UPDATE" in sql) and not answers:
             answers.extend(at_once(meanwhile))
         return execute(sql, *rest)
 
@@ -266,9 +266,7 @@ def test_a_verb_that_is_overtaken_undoes_nothing(
     mailed: tuple[str, Any], api: API, settings: Any, verb: str, meanwhile: str, answer: str, shown: str
 ) -> None:
     settings.PASSWORD_RESET_COOLDOWN = 0
-    slow, fast = just_before_its_update(
-        lambda api: CALLS[verb](api, *mailed), lambda api: CALLS[meanwhile](api, *mailed)
-    )
+    slow, fast = just_before_its_lock(lambda api: CALLS[verb](api, *mailed), lambda api: CALLS[meanwhile](api, *mailed))
     assert "Success" in fast["__typename"]
     assert slow["__typename"] == answer
     assert api.status(mailed[0])["status"] == shown  # type: ignore[index]

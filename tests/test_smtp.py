@@ -70,6 +70,41 @@ def test_a_stale_connection_is_asked_whether_it_lives_and_used_on(
     assert server.stages["CONNECT"] == 1
 
 
+def test_a_rehearsal_takes_the_turns_of_a_mail_and_mails_nothing(server: SMTPServer, connection: Connection) -> None:
+    connection.rehearse(mail())
+    connection.send(mail())
+    assert server.stages["NOOP"] == sum(server.stages[stage] for stage in ("MAIL", "RCPT", "DATA", "END")) == 4
+    assert len(server.letters) == server.stages["CONNECT"] == 1
+
+
+@pytest.mark.parametrize(("took", "least", "most"), [(0.5, 0.1, 0.5), (30.0, 0.5, 1.0), (0.0, 0.0, 0.0)])
+def test_a_rehearsal_takes_as_long_as_the_latest_mail_within_reason(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, took: float, least: float, most: float
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(Connection, "seconds_of_a_mail", took)
+    monkeypatch.setattr("accounts.smtp.time.sleep", pauses.append)
+    connection.rehearse(mail())
+    assert least <= pauses[-1] <= most
+
+
+def test_a_connection_that_only_rehearses_is_given_up_before_the_server_minds(
+    server: SMTPServer, connection: Connection
+) -> None:
+    for _ in range(smtp.MAX_REHEARSALS + 1):
+        connection.rehearse(mail())
+    assert server.stages["CONNECT"] == 2
+
+
+@pytest.mark.parametrize("answer", ["421 4.7.0 Too many errors", DROP])
+def test_a_rehearsal_that_fails_is_nobodys_loss(server: SMTPServer, connection: Connection, answer: str) -> None:
+    server.on("NOOP", answer)
+    connection.rehearse(mail())
+    server.release("NOOP")
+    connection.send(mail())
+    assert len(server.letters) == 1
+
+
 @pytest.mark.parametrize("answer", ["421 4.4.2 Idle for too long", DROP])
 def test_a_stale_connection_that_does_not_live_is_replaced(
     server: SMTPServer, connection: Connection, any_idleness_is_stale: None, answer: str

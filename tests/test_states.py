@@ -179,10 +179,13 @@ def test_resend_owes_the_mail_again(bring: Any, api: API, later: Callable[..., N
 
 
 @pytest.mark.parametrize("state", ["SENT", "EXPIRED", "LOCKED"])
-def test_resend_owes_nothing_to_a_decoy(bring: Any, api: API, later: Callable[..., None], state: str) -> None:
+def test_resend_mails_nobody_for_a_decoy(
+    bring: Any, api: API, post: PostOffice, later: Callable[..., None], state: str
+) -> None:
     reset = bring(state, DECOY)
     later(minutes=1)
     resend(api, reset.id)
+    assert post.deliver() == []
     assert reset.record.mail_due == Mail.NONE
 
 
