@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import email
 import email.policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
+from email.policy import compat32
 from typing import Any
 
 import pytest
@@ -84,3 +85,9 @@ def test_an_address_that_cannot_stand_in_a_header_is_refused_once_and_for_all(ad
 def test_the_same_letter_has_the_same_boundary_each_time() -> None:
     """A boundary out of the air is searched for in the whole text each time; ours cannot stand there."""
     assert read(letter()).get_boundary() == read(letter()).get_boundary() == "=0b5e.code.1="
+
+
+def test_a_header_is_written_as_the_standard_library_would_write_it_long_or_short() -> None:
+    for subject in ("Your code", "Your code " * 20):
+        made = letter(subject=subject.strip()).message()
+        assert bytes(made.as_bytes()) == Message.as_bytes(made, policy=compat32.clone(linesep="\r\n"))
