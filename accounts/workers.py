@@ -24,7 +24,7 @@ PROBE_SECONDS = 15.0
 IDLE_SECONDS = 30.0
 """A thread that has had nothing to do for this long gives its connections back."""
 MAX_BATCH = 50
-BATCH_WORTH = 0.25
+BATCH_WORTH = 0.5
 """A sender claims as many mails at once as it sends in this many seconds: one from a slow server, many from a fast."""
 CROWDED = 0.9
 """The part of a processor that all senders may use together; beyond it, one more would only be in the others' way."""
