@@ -128,6 +128,7 @@ class SendingCrew(Crew):
         self._threads.append(threading.Thread(target=self._relieve, name="mail-relief", daemon=True))
         self._hands = hands
         self._sending = 0
+        self._batch = 1
         self._counting = threading.Lock()
         # As many wake-ups as there are hands; one that does not fit finds everybody awake, and is dropped.
         self._wake_ups: queue.Queue[bool] = queue.Queue(hands)
@@ -175,9 +176,10 @@ class SendingCrew(Crew):
 
         A full batch hints at a backlog, and calls one more hand to it, if that can help. While a mail server is slow,
         each hand waits most of the time, and the more, the better. A fast one leaves them waiting for the interpreter
-        alone; then one of them takes a nap, and the others get as much done with less ado.
+        alone; then one of them takes a nap, and the others get as much done with less ado. What one hand has found to
+        be worth claiming, the next begins with.
         """
-        batch = 1
+        batch = self._batch
         while time.monotonic() < self._deadline:
             if not (allowed := pace.take(batch)).count:
                 if not self.stopping.is_set():
@@ -188,14 +190,15 @@ class SendingCrew(Crew):
             claimed = mailer.send_due(connection, allowed.count)
             pace.give_back(allowed, allowed.count - claimed)
             if claimed < allowed.count:
+                self._batch = 1
                 return False
             took = time.monotonic() - begun + 1e-6
             crowded = self._sending > 1 and self._sending * (time.thread_time() - used) / took > CROWDED
+            batch = self._batch = max(1, min(MAX_BATCH, 2 * batch, int(BATCH_WORTH * claimed / took)))
             if not self.stopping.is_set():
                 if crowded:
                     return True
                 self._wake(True)
-            batch = max(1, min(MAX_BATCH, 2 * batch, int(BATCH_WORTH * claimed / took)))
         return False
 
     @contextmanager

@@ -625,3 +625,21 @@ sys.exit(0 if sent.wait(5) else "nothing was mailed")
 """
     run(left, server, tmp_path)
     assert recipients(server) == ["ada@example.com"]
+
+
+def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one_where_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = workers.SendingCrew(2)
+    limits: list[int] = []
+
+    def full_until_another_comes(connection: smtp.Connection, limit: int) -> int:
+        limits.append(limit)
+        if len(limits) == 4:
+            crew._send_all(connection)
+        return limit if len(limits) < 4 else 0
+
+    monkeypatch.setattr(mailer, "send_due", full_until_another_comes)
+    crew._send_all(smtp.Connection())
+    crew._send_all(smtp.Connection())
+    assert limits == [1, 2, 4, 8, 8, 1]
