@@ -12,7 +12,7 @@ DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 BUNDLE := web/dist/graphiql.js
 AUDITS := tests/audit/node_modules/.package-lock.json
 
-.PHONY: run test setup serve drill timing schema lint lock help
+.PHONY: run test setup serve drill timing bench schema lint lock help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ drill: setup $(VENV)/dev.stamp ## Kill one part after another under load, and co
 timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown addresses can be told apart by time
 	$(PY) -m tests.postgres $(PY) -m benchmarks.timing
 	$(PY) -m tests.postgres $(PY) -m benchmarks.time_to_sent
+
+bench: $(VENV)/dev.stamp ## Measure what the mailer costs, in a few minutes; docs/benchmarks.md tells how to read it
+	$(PY) -m benchmarks.response_time --requests 100
+	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_throughput --short
+	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_latency --short
+	$(PY) -m tests.postgres $(PY) -m benchmarks.backlog --short
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
