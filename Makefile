@@ -52,9 +52,10 @@ bench: $(VENV)/dev.stamp ## Measure what the mailer costs, in a few minutes; doc
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
 
-lint: $(VENV)/dev.stamp ## Style, types, migrations
+lint: $(VENV)/dev.stamp ## Style, known weaknesses, types, migrations
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/bandit --quiet --recursive accounts backend benchmarks drills
 	DEBUG=1 $(VENV)/bin/mypy .
 	DEBUG=1 $(PY) manage.py makemigrations --check --dry-run --verbosity 0
 

@@ -206,4 +206,4 @@ def _rehearsal(record: ForgetPassword, budget: GuessBudget | None) -> EmailMessa
 def _backoff(attempts: int) -> timedelta:
     """Doubles with every try, up to an hour; a random half keeps a crowd of mails from returning as a crowd."""
     longest = min(timedelta(seconds=conf.MAIL_RETRY_SECONDS * 2 ** min(attempts - 1, 20)), MAX_BACKOFF)
-    return random.uniform(0.5, 1.0) * longest  # noqa: S311 (spreads load, guards nothing)
+    return random.uniform(0.5, 1.0) * longest  # nosec B311 # noqa: S311 (spreads load, guards nothing)

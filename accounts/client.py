@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 logger = logging.getLogger(__name__)
 
-NOWHERE = "0.0.0.0"  # noqa: S104 (a UNIX socket has no address; nothing is bound here)
+NOWHERE = "0.0.0.0"  # nosec B104 # noqa: S104 (a UNIX socket has no address; nothing is bound here)
 TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv4 clients as a network that speaks IPv6 alone sees them: RFC 6052 section 2.1."""
 _WITH_PORT = re.compile(r"\[(.+)\](?::\d+)?|([^:]+):\d+")

@@ -47,7 +47,8 @@ def kill_the_mailer(scene: Scene) -> None:
 
 
 def kill_the_broker(scene: Scene) -> None:
-    assert scene.broker
+    if scene.broker is None:
+        raise SystemExit("this drill has no broker to kill")
     for _ in scene.strikes():
         with scene.in_the_midst_of_mails():
             scene.broker.terminate()
@@ -56,7 +57,8 @@ def kill_the_broker(scene: Scene) -> None:
 
 
 def kill_the_database(scene: Scene) -> None:
-    assert scene.postgres
+    if scene.postgres is None:
+        raise SystemExit("this drill has no postgres to kill")
     for _ in scene.strikes():
         with scene.in_the_midst_of_mails():
             scene.postgres.kill()

@@ -170,7 +170,7 @@ class Drill:
             "MAIL_OVERDUE_SECONDS": "2",
             "EMAIL_TIMEOUT": "3",
             # Limits are not what is drilled: a client that was not answered must be free to ask again.
-            "PASSWORD_RESET_COOLDOWN": "0",
+            "PASSWORD_RESET_COOLDOWN": str(0),
             "THROTTLE_REQUEST_PER_IP": "100000/hour",
             "THROTTLE_REQUEST_PER_EMAIL": "1000/hour",
             # A short lease only where one is left behind: elsewhere a claim that nobody gives back is a fault.

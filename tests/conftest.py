@@ -23,8 +23,8 @@ from accounts import limits, mailer, smtp
 from accounts.models import ForgetPassword
 from tests.valkey import Valkey
 
-PASSWORD = "umbrella-cactus-violin-91"
-NEW_PASSWORD = "thistle walnut comet raft 7"
+PASSWORD = "umbrella-cactus-violin-91"  # noqa: S105 (of accounts that live for one test)
+NEW_PASSWORD = "thistle walnut comet raft 7"  # noqa: S105 (of accounts that live for one test)
 
 RESET = (
     "reset { requestId status matchPhrase attemptsLeft createdAt expiresAt resendAvailableAt isUserPasswordUpdated }"

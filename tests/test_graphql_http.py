@@ -495,7 +495,7 @@ def test_whatever_json_is_posted_the_answer_is_no_server_error(api: API, query: 
 # --- Failures that nobody expected -----------------------------------------------------------------------------------
 
 
-SECRET_TEXT = "hunter2 of ada@example.com"
+SECRET_TEXT = "hunter2 of ada@example.com"  # noqa: S105 (what must not be logged)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_a_word_of_the_account_counts_with_a_token_and_not_without(api: API, pos
     make_user("grizelda.throckmorton@example.com", username="throckmorton")
     api.request("grizelda.throckmorton@example.com")
     token = post.deliver_one().token
-    password = "grizelda.throckmorton@example"
+    password = "grizelda.throckmorton@example"  # noqa: S105 (refused, that is the point)
     assert check(api, password)["__typename"] == "CheckPasswordSuccess"
     assert "password_too_similar" in codes_of(check(api, password, resetToken=token))
     assert api.reset(token, password)["__typename"] == "PasswordRejectedError"

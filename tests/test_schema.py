@@ -65,9 +65,8 @@ def _descriptions(built: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
 def committed() -> str:
     """The schema as it was last committed; empty where there is no such commit, or no history at all."""
     try:
-        shown = subprocess.run(
-            ["git", "show", "HEAD:schema.graphql"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        command = ["git", "show", "HEAD:schema.graphql"]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
     return shown.stdout if shown.returncode == 0 else ""

@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 EMAIL = "demo@example.com"
-PASSWORD = "forgotten-by-demo-day-one"  # noqa: S105 (printed on purpose, and made in development only)
+PASSWORD = "forgotten-by-demo-day-one"  # nosec B105 # noqa: S105 (printed on purpose, and made in development only)
 
 
 class Command(BaseCommand):
