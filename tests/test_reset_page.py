@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.test import Client
@@ -17,6 +17,7 @@ from accounts.views import RESET_PAGE_CSP
 from tests import browser
 from tests.browser import Visit
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice
+from tests.npm import AUDIT
 
 pytestmark = pytest.mark.browser
 chromium, visit = browser.chromium, browser.visit
@@ -473,6 +474,63 @@ def test_nothing_is_cut_off_on_a_small_phone(visit: Visit, letter: Letter, form:
     visit.page.set_viewport_size({"width": 320, "height": 568})
     open_form(visit, form, letter)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_nobody_types_the_same_address_twice(visit: Visit, letter: Letter, settings: Any) -> None:
+    """WCAG 2.2, 3.3.7: neither for another mail nor for the password manager that keeps the new password."""
+    settings.PASSWORD_RESET_COOLDOWN = 0
+    page = visit.open("/reset/")
+    ask(page, "eve@example.com")
+    page.get_by_label("Code from the mail").wait_for()
+    expect(page.locator("#account")).to_have_value("eve@example.com")
+    for left in (4, 3, 2, 1):
+        page.get_by_label("Code from the mail").fill("000000")
+        page.get_by_role("button", name="Go on").click()
+        status(page).to_contain_text(f"Tries left: {left}")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Mail me a link").wait_for()
+    expect(page.get_by_label("E-mail address")).to_have_value("eve@example.com")
+
+
+def test_the_page_ends_nothing_by_a_clock_of_its_own(visit: Visit, letter: Letter, user: Any) -> None:
+    """WCAG 2.2, 2.2.1: an hour on the open page costs nothing but what the mail said would be over."""
+    visit.page.clock.install()
+    page = visit.open(path_of(letter.token))
+    page.get_by_label("New password").fill(NEW_PASSWORD)
+    page.clock.fast_forward("59:00")
+    expect(page.get_by_label("New password")).to_have_value(NEW_PASSWORD)
+    page.get_by_role("button", name="Set this password").click()
+    status(page).to_contain_text("changed")
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core complains of: WCAG 2.2 A and AA as far as a program can judge, and its own good practice."""
+    page.evaluate((AUDIT / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    found = page.evaluate("axe.run(document, {preload: false})")
+    return [f"{fault['id']}: {node['html']}" for fault in found["violations"] for node in fault["nodes"]]
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("form", FORMS)
+def test_axe_core_finds_no_fault(visit: Visit, letter: Letter, form: str, colours: Literal["light", "dark"]) -> None:
+    visit.page.emulate_media(color_scheme=colours)
+    open_form(visit, form, letter)
+    assert faults(visit.page) == []
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_core_finds_no_fault_in_a_refusal(visit: Visit, letter: Letter, colours: Literal["light", "dark"]) -> None:
+    visit.page.emulate_media(color_scheme=colours)
+    page = visit.open(path_of(letter.token))
+    choose(page, MISTYPED)
+    status(page).to_contain_text("will not do")
+    assert faults(page) == []
+
+
+def test_axe_core_would_find_a_fault(visit: Visit, letter: Letter) -> None:
+    open_form(visit, "ask", letter)
+    visit.page.evaluate("document.querySelector('label[for=email]').remove()")
+    assert "label" in {fault.split(":")[0] for fault in faults(visit.page)}
 
 
 def test_without_javascript_the_page_says_what_it_needs() -> None:
