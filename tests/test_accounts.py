@@ -74,6 +74,31 @@ def test_a_reset_ends_the_accounts_sessions(api: API, post: PostOffice, user: An
     assert browser.get("/admin/").status_code == 302
 
 
+def test_a_reset_changes_nothing_of_an_account_but_its_password(api: API, post: PostOffice, user: Any) -> None:
+    """WSTG-ATHN-09: whatever else guards an account, such as a second factor, goes on guarding it."""
+    users = get_user_model().objects
+    before = dict(users.values().get())
+    api.request()
+    api.reset(post.deliver_one().token)
+    after = dict(users.values().get())
+    assert {name for name in before if before[name] != after[name]} == {"password"}
+
+
+def test_nothing_of_an_account_changes_before_a_valid_code(api: API, post: PostOffice, user: Any) -> None:
+    browser = Client()
+    assert browser.login(username="ada", password=PASSWORD)
+    before = get_user_model().objects.values().get()
+    reset = api.request()
+    letter = post.deliver_one()
+    wrong = "000000" if letter.code != "000000" else "000001"
+    api.verify(reset["requestId"], wrong)
+    api.reset("A" * len(letter.token))
+    api.mutate("checkResetToken", resetToken=letter.token)
+    api.mutate("cancelPasswordReset", requestId=reset["requestId"])
+    assert get_user_model().objects.values().get() == before
+    assert "_auth_user_id" in browser.session
+
+
 def test_a_reset_signs_nobody_in(api: API, post: PostOffice, user: Any) -> None:
     api.request()
     api.reset(post.deliver_one().token)

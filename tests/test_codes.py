@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import os
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -9,9 +13,11 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils.crypto import constant_time_compare
 
 from accounts import codes
 from accounts.codes import Account, TokenKind
+from accounts.models import ForgetPassword
 from accounts.words import WORDS
 from tests.conftest import API, PostOffice, record_of
 
@@ -28,10 +34,13 @@ def test_a_code_has_the_configured_length_and_keeps_its_zeros(settings: Any) -> 
 
 
 def test_codes_are_spread_evenly() -> None:
-    """Ten thousand codes: each first digit within five standard deviations of a tenth."""
-    firsts = Counter(codes.code(uuid.uuid4(), codes.new_seed(), ADA, 1)[0] for _ in range(10_000))
-    assert set(firsts) == set("0123456789")
-    assert all(abs(count - 1000) < 150 for count in firsts.values())
+    """Ten thousand codes: at each place, each digit within five standard deviations of a tenth."""
+    found = [codes.code(uuid.uuid4(), codes.new_seed(), ADA, 1) for _ in range(10_000)]
+    for place in zip(*found, strict=True):
+        counts = Counter(place)
+        assert set(counts) == set("0123456789")
+        assert all(abs(count - 1000) < 150 for count in counts.values())
+    assert len(set(found)) > 9_900
 
 
 @pytest.mark.parametrize(
@@ -141,6 +150,67 @@ def test_a_link_names_no_account() -> None:
     assert other is not None
     assert (one.kind, one.record_id) == (other.kind, other.record_id)
     assert one.mac != other.mac
+
+
+def test_what_nobody_may_guess_has_128_bits_or_more_of_the_systems_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OWASP ASVS 5.0 section 11.5.1. That a row's id is a UUID besides counts for nothing."""
+    drawn = os.urandom(32)
+    monkeypatch.setattr("secrets.token_bytes", lambda size: drawn[:size])
+    seed = codes.new_seed()
+    assert seed == drawn
+    handle = codes.parse_handle(codes.handle(RECORD, seed))
+    tokens = [
+        codes.parse_token(codes.link_token(RECORD, seed, ADA)),
+        codes.parse_token(codes.code_token(RECORD, seed, ADA, 1)),
+        codes.parse_report_token(codes.report_token(RECORD, seed)),
+    ]
+    assert handle is not None
+    secret_parts = [seed, handle[1], *(token.mac for token in tokens if token)]
+    assert len(secret_parts) == 5
+    assert all(len(part) * 8 >= 128 for part in secret_parts)
+
+
+def test_every_comparison_of_a_secret_takes_constant_time_and_tries_every_key(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OWASP ASVS 5.0 section 11.2.4: neither where a wrong one differs nor which key a right one has shows in time."""
+    settings.SECRET_KEY_FALLBACKS = ["a former key"]
+    compared: list[bool] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(constant_time_compare(one, other))
+        return compared[-1]
+
+    monkeypatch.setattr(codes, "constant_time_compare", compare)
+    handle = codes.parse_handle(codes.handle(RECORD, SEED))
+    link = codes.parse_token(codes.link_token(RECORD, SEED, ADA))
+    report = codes.parse_report_token(codes.report_token(RECORD, SEED))
+    assert handle is not None
+    assert link is not None
+    assert report is not None
+    assert codes.handle_matches(handle[1], RECORD, SEED)
+    assert codes.code_matches(codes.code(RECORD, SEED, ADA, 1), RECORD, SEED, ADA, 1)
+    assert codes.token_matches(link, SEED, ADA, 1)
+    assert codes.report_matches(report, SEED)
+    assert compared == [True, False] * 4
+
+
+def test_nothing_in_the_database_is_a_hash_of_the_code_to_be_tried_a_million_times(
+    api: API, post: PostOffice, user: Any
+) -> None:
+    """OWASP ASVS 5.0 section 6.5.2. A salt would not help: it lies beside the hash."""
+    record = record_of(api.request()["requestId"])
+    code = post.deliver_one().code.encode()
+    salts = [b"", bytes(record.seed), record.pk.bytes, str(record.pk).encode(), record.email_digest.encode()]
+    row = repr(list(ForgetPassword.objects.values_list())).encode()
+    for name in ("md5", "sha1", "sha256", "sha512"):
+        for salt in salts:
+            tries = (salt + code, code + salt)
+            digests = [hashlib.new(name, each).digest() for each in tries] + [hmac.digest(salt, code, name)]
+            for digest in digests:
+                assert digest.hex().encode() not in row
+                assert base64.b64encode(digest) not in row
+                assert repr(digest)[2:-1].encode() not in row
 
 
 def test_no_secret_is_in_the_database(api: API, post: PostOffice, user: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
-from django.utils import translation
+from django.utils import timezone, translation
 
 from accounts import codes, mails
 from accounts.addresses import fold
@@ -162,6 +162,15 @@ def test_a_mail_is_text_with_html_as_its_alternative(user: Any) -> None:
     mail = on_the_wire(reset_mail(user))
     assert mail.get_content_type() == "multipart/alternative"
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_a_mail_has_the_fields_that_every_mail_must_have(user: Any, clock: Any) -> None:
+    """RFC 5322 section 3.6: when it was written, and by whom."""
+    for message in (reset_mail(user), mails.changed_mail(asked(mail_due=Mail.CHANGED), "ada@example.com")):
+        mail = on_the_wire(message)
+        assert [len(mail.get_all(name, [])) for name in ("Date", "From", "To", "Subject", "Message-ID")] == [1] * 5
+        assert mail["Date"].datetime == timezone.now()
+        assert [address.addr_spec for address in mail["From"].addresses] == ["no-reply@accounts.example.com"]
 
 
 def test_a_mail_says_that_a_machine_has_sent_it(user: Any) -> None:

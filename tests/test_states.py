@@ -232,6 +232,17 @@ def test_resend_after_verification_kills_the_token(
 
 
 @pytest.mark.parametrize("email", [KNOWN, DECOY])
+def test_resend_restores_no_attempt(bring: Any, api: API, later: Callable[..., None], email: str) -> None:
+    """NIST SP 800-63B-4 section 3.1.3.2: asking for another code is no way to go on guessing."""
+    reset = bring("SENT", email)
+    for left in (4, 3):
+        assert api.verify(reset.id, reset.wrong_code)["attemptsLeft"] == left
+    later(minutes=6)
+    assert resend(api, reset.id)["reset"]["attemptsLeft"] == 3
+    assert api.verify(reset.id, reset.wrong_code)["attemptsLeft"] == 2
+
+
+@pytest.mark.parametrize("email", [KNOWN, DECOY])
 def test_resend_waits_for_the_cooldown(bring: Any, api: API, later: Callable[..., None], email: str) -> None:
     reset = bring("SENT", email)
     later(seconds=59)
