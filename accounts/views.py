@@ -15,7 +15,7 @@ from accounts.models import ForgetPassword
 
 RESET_PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 BEHIND_SECONDS = 60
 """How long, besides a sweep's own pause, a request may wait to be looked at before that is worth a word."""

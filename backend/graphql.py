@@ -50,6 +50,7 @@ GRAPHIQL_CSP = "; ".join(
         "connect-src 'self'",
         "font-src 'self' data:",
         "img-src data:",
+        "object-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
