@@ -17,7 +17,7 @@ import http.client
 import itertools
 import os
 import statistics
-import subprocess
+import subprocess  # nosec B404 # it runs our own modules
 import sys
 import tempfile
 import threading
@@ -157,7 +157,7 @@ def serving(delay: float, threads: int) -> Iterator[Site]:
             database = os.environ.get("DATABASE_URL", f"sqlite:///{folder}/db.sqlite3")
             variables = {**sites.site_environment(port), **mailing_to(smtp.port), "DATABASE_URL": database}
             variables["MAIL_THREADS"] = str(threads)
-            subprocess.run([sys.executable, "-c", PREPARE], env=variables, cwd=sites.ROOT, check=True)
+            subprocess.run([sys.executable, "-c", PREPARE], env=variables, cwd=sites.ROOT, check=True)  # nosec B603 # noqa: S603 (our own script)
             with sites.granian(variables, port, 2):
                 yield Site(port, log)
 

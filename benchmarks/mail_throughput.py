@@ -20,7 +20,7 @@ import itertools
 import os
 import resource
 import statistics
-import subprocess
+import subprocess  # nosec B404 # it runs our own modules
 import sys
 import tempfile
 import threading
@@ -226,15 +226,15 @@ def _with_processes(server: Running, processes: int, threads: int, mails: int) -
     environment = {**os.environ, "EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(server.port)}
     command = [sys.executable, "-m", "benchmarks.mail_throughput", "--process", str(threads)]
     started = [
-        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # nosec B603 # noqa: S603 (our own command)
         for _ in range(processes)
     ]
     for process in started:
-        assert process.stdout
+        assert process.stdout  # nosec B101 # noqa: S101 (for the type checker)
         process.stdout.readline()
     wall = time.perf_counter()
     for process in started:
-        assert process.stdin
+        assert process.stdin  # nosec B101 # noqa: S101 (for the type checker)
         process.stdin.write("\n")
         process.stdin.flush()
     cpu = sum(float(process.communicate()[0]) for process in started)

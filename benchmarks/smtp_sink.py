@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ssl
-import subprocess
+import subprocess  # nosec B404 # it runs our own modules
 import sys
 import time
 import zlib
@@ -32,13 +32,13 @@ class Running:
 
     def taken(self) -> int:
         """How many mails it has taken so far."""
-        assert self._process.stdin
+        assert self._process.stdin  # nosec B101 # noqa: S101 (for the type checker)
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return int(self._line())
 
     def _line(self) -> str:
-        assert self._process.stdout
+        assert self._process.stdout  # nosec B101 # noqa: S101 (for the type checker)
         return self._process.stdout.readline()
 
 
@@ -48,7 +48,7 @@ def counting_sink(milliseconds: float = 0, **options: object) -> Iterator[Runnin
     command = [sys.executable, "-m", "benchmarks.smtp_sink", str(milliseconds)]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # nosec B603 # noqa: S603 (our own module)
         try:
             yield Running(process)
         finally:
@@ -68,7 +68,7 @@ def make_certificate(folder: Path) -> Path:
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-keyout", str(path), "-out", str(folder / "public.pem")]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)  # nosec B603 # noqa: S603 (openssl, with our own words)
     path.write_text(path.read_text() + (folder / "public.pem").read_text())
     return path
 
@@ -84,7 +84,7 @@ class _Session(asyncio.Protocol):
     log: TextIO | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, asyncio.Transport)  # nosec B101 # noqa: S101 (for the type checker)
         self.transport = transport
         self.buffer = b""
         self.in_data = self.upgrading = False
@@ -154,9 +154,9 @@ class _Session(asyncio.Protocol):
         self._upgrade = asyncio.ensure_future(self._use_tls())
 
     async def _use_tls(self) -> None:
-        assert self.tls
+        assert self.tls  # nosec B101 # noqa: S101 (for the type checker)
         upgraded = await asyncio.get_running_loop().start_tls(self.transport, self, self.tls, server_side=True)
-        assert upgraded
+        assert upgraded  # nosec B101 # noqa: S101 (for the type checker)
         self.transport, self.upgrading = upgraded, False
         self._go_on()  # something may have come before the new transport was known here
 
