@@ -2,7 +2,7 @@
 
 A record keeps 256 random bits, its seed. Handle, code and tokens are HMACs over that seed, one salt for each purpose,
 so that none can be computed from another, from the database alone, or from the key alone. Codes and reset tokens are
-bound to the account's password hash as well: however the password changes, all of them die with it.
+bound to the account's password hash and address as well: however either of them changes, all of them die with it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ TOKEN_MAC_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a code is bound to: one account, and the password hash it has now."""
+    """What a code is bound to: one account, and the password hash and the address it has now."""
 
     key: str
     password: str
+    address: str
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        return self.key, self.password, self.address
 
 
 class TokenKind(enum.Enum):
@@ -158,7 +163,7 @@ def _handle_mac(key: str, record_id: uuid.UUID, seed: bytes) -> bytes:
 
 
 def _code(key: str, record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> str:
-    mac = _mac("code", key, record_id.hex, seed.hex(), account.key, account.password, str(generation))
+    mac = _mac("code", key, record_id.hex, seed.hex(), *account.parts, str(generation))
     length = conf.PASSWORD_RESET_CODE_LENGTH
     return str(int.from_bytes(mac[:8], "big") % 10**length).zfill(length)
 
@@ -166,7 +171,7 @@ def _code(key: str, record_id: uuid.UUID, seed: bytes, account: Account, generat
 def _token_mac(
     key: str, kind: TokenKind, record_id: uuid.UUID, seed: bytes, account: Account, *generation: str
 ) -> bytes:
-    return _mac(f"token.{kind.name}", key, record_id.hex, seed.hex(), account.key, account.password, *generation)
+    return _mac(f"token.{kind.name}", key, record_id.hex, seed.hex(), *account.parts, *generation)
 
 
 def _report_mac(key: str, record_id: uuid.UUID, seed: bytes) -> bytes:

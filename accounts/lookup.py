@@ -85,7 +85,7 @@ def why_not_mailable(user: Any) -> str:
 
 def email_of(user: Any) -> str:
     """The address that an account has stored, whatever its model calls the field."""
-    return str(getattr(user, user.get_email_field_name()))
+    return str(getattr(user, user.get_email_field_name()) or "")
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:

@@ -22,6 +22,7 @@ from accounts.conf import (
     TOKEN_LIFETIME,
     conf,
 )
+from accounts.lookup import email_of
 from accounts.querysets import ForgetPasswordQuerySet, GuessBudgetQuerySet
 
 
@@ -243,4 +244,4 @@ def utc_day(now: datetime) -> date:
 
 def account_of(user: Any) -> codes.Account:
     """What a user's codes are bound to."""
-    return codes.Account(key=str(user.pk), password=user.password)
+    return codes.Account(key=str(user.pk), password=user.password, address=email_of(user))

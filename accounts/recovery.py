@@ -36,7 +36,7 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
 LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
 LOCK_BYTES = 32
 """Random bytes of a password that nobody shall know: 256 bits, as a seed has."""
-_NOBODY = codes.Account(key="", password="")  # nosec B106 # nobody has no password hash
+_NOBODY = codes.Account(key="", password="", address="")  # nosec B106 # nobody has no password hash
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
 
 
@@ -173,8 +173,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     record, user = good.record, good.user
     with transaction.atomic():
         held = ForgetPassword.objects.hold(record.pk, user.pk, record.email_digest)
-        accounts = get_user_model()._default_manager.filter(pk=user.pk, password=user.password, is_active=True)
-        if not accounts.update(password=hashed):
+        if not _as_it_was(user).update(password=hashed):
             raise _bad_token()
         if not ForgetPassword.objects.complete(record.pk, good.still_good(now), user.pk, now):
             raise _bad_token()
@@ -366,6 +365,12 @@ def _believe_report(text: str) -> ForgetPassword:
     if token is None or record is None or not codes.report_matches(token, record.seed):
         raise _bad_token()
     return record
+
+
+def _as_it_was(user: Any) -> Any:
+    """The account, while it is open and still has the password hash and the address that its token is bound to."""
+    bound = {"password": user.password, user.get_email_field_name(): email_of(user)}
+    return get_user_model()._default_manager.filter(pk=user.pk, is_active=True, **bound)
 
 
 def _lock(user_id: Any, hashed: str) -> Any:

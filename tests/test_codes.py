@@ -22,7 +22,7 @@ from tests.conftest import API, PostOffice, record_of
 
 RECORD = uuid.UUID("12345678-1234-5678-1234-567812345678")
 SEED = bytes(range(32))
-ADA = Account(key="1", password="argon2$hash")
+ADA = Account(key="1", password="argon2$hash", address="ada@example.com")
 
 
 def test_a_code_has_the_configured_length_and_keeps_its_zeros(settings: Any) -> None:
@@ -49,17 +49,18 @@ def test_codes_are_spread_evenly() -> None:
         (RECORD, bytes(32), ADA, 1),
         (RECORD, SEED, replace(ADA, key="2"), 1),
         (RECORD, SEED, replace(ADA, password="another hash"), 1),
+        (RECORD, SEED, replace(ADA, address="ada@example.org"), 1),
         (RECORD, SEED, ADA, 2),
     ],
 )
-def test_a_code_is_bound_to_row_seed_account_hash_and_generation(other: Any, settings: Any) -> None:
+def test_a_code_is_bound_to_row_seed_account_hash_address_and_generation(other: Any, settings: Any) -> None:
     settings.PASSWORD_RESET_CODE_LENGTH = 8
     assert codes.code(*other) != codes.code(RECORD, SEED, ADA, 1)
 
 
 def test_parts_cannot_be_moved_from_one_to_the_next() -> None:
-    one = codes.link_token(RECORD, SEED, Account(key="1", password="2x"))
-    other = codes.link_token(RECORD, SEED, Account(key="12", password="x"))
+    one = codes.link_token(RECORD, SEED, Account(key="1", password="2x", address=""))
+    other = codes.link_token(RECORD, SEED, Account(key="12", password="x", address=""))
     assert one != other
 
 
@@ -144,7 +145,7 @@ def test_a_match_phrase_is_two_of_256_plain_words() -> None:
 
 def test_a_link_names_no_account() -> None:
     """WSTG-ATHN-09: two accounts' links of one record differ in their MAC alone."""
-    one, other = (codes.parse_token(codes.link_token(RECORD, SEED, Account(key, "x"))) for key in ("1", "2"))
+    one, other = (codes.parse_token(codes.link_token(RECORD, SEED, Account(key, "x", ""))) for key in ("1", "2"))
     assert one is not None
     assert other is not None
     assert (one.kind, one.record_id) == (other.kind, other.record_id)

@@ -327,7 +327,7 @@ def test_a_handle_or_token_that_is_not_believed_is_noted_as_a_claim(
 ) -> None:
     record = record_of(api.request(EMAIL)["requestId"])
     forged_handle = codes.handle(record.pk, codes.new_seed())
-    forged_token = codes.link_token(record.pk, codes.new_seed(), codes.Account("1", "x"))
+    forged_token = codes.link_token(record.pk, codes.new_seed(), codes.Account("1", "x", ""))
     log.clear()
     api.verify(forged_handle, "000000")
     api.mutate("resendPasswordResetCode", requestId=forged_handle)

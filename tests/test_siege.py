@@ -271,7 +271,7 @@ class Siege(RuleBasedStateMachine):
     def make_tokens_up(self, which: int) -> None:
         if self.handles:
             record = record_of(self.handles[-1 - which % len(self.handles)])
-            account = account_of(record.user) if record.user else codes.Account("1", "")
+            account = account_of(record.user) if record.user else codes.Account("1", "", "")
             assert "cancelled" not in self.stranger.report(codes.report_token(record.pk, bytes(32)))
             assert "reset" not in self.stranger.reset(codes.link_token(record.pk, bytes(32), account))
 

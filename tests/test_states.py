@@ -586,7 +586,7 @@ def test_a_link_made_up_for_ones_own_handle_costs_the_same_whoever_has_the_addre
     for name in ("one", "nobody", "inactive", "shared"):
         record = record_of(api.request(f"{name}@example.com")["requestId"])
         post.deliver()
-        forged = codes.link_token(record.pk, bytes(32), codes.Account("1", "made up"))
+        forged = codes.link_token(record.pk, bytes(32), codes.Account("1", "made up", ""))
         more = {} if verb == "checkResetToken" else {"newPassword": "thistle walnut comet raft 7"}
         with CaptureQueriesContext(connection) as asked:
             assert api.mutate(verb, resetToken=forged, **more)["__typename"] == "InvalidResetTokenError"
