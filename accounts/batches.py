@@ -180,7 +180,10 @@ class Batch:
 
 def _mailbox_of(record: ForgetPassword) -> Mailbox:
     """Where the mail goes by what is true now: an account may have been closed, or moved, since it was looked up."""
-    if record.killed_at is not None and record.mail_due != Mail.CHANGED:
+    if record.mail_due == Mail.CHANGED:
+        # News for the mailbox that proved the reset: a thief's next act may be to move the account, or to close it.
+        return Mailbox(record.email)
+    if record.killed_at is not None:
         return Mailbox(reason="superseded")
     if record.user is None:
         return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")

@@ -32,10 +32,14 @@ class _Nobody:
     """The account of a mail that is written and never sent."""
 
     pk: int = 0
+    email: str = "nobody@example.com"
     password: str = "!"  # noqa: S105 (it has none)
 
     def get_username(self) -> str:
         return "nobody"
+
+    def get_email_field_name(self) -> str:
+        return "email"
 
 
 NOBODY = _Nobody()

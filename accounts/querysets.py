@@ -85,13 +85,17 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             updated_at=now,
         )
 
-    def complete(self, pk: uuid.UUID, allowed: Q, user_id: Any, now: datetime) -> bool:
-        """Finish the reset, where `allowed` still holds, and owe the owner the news."""
+    def complete(self, pk: uuid.UUID, allowed: Q, user_id: Any, address: str, now: datetime) -> bool:
+        """Finish the reset, where `allowed` still holds, and owe the owner the news.
+
+        What was typed gives way to the account's own address, which has just been proven: there the news goes.
+        """
         return self._one(pk, allowed, killed_at=None).update(
             state=State.COMPLETED,
             is_user_password_updated=True,
             completed_at=now,
             user_id=user_id,
+            email=address,
             mail_due=Mail.CHANGED,
             mail_next_at=now,
             mail_attempts=0,

@@ -175,7 +175,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
         held = ForgetPassword.objects.hold(record.pk, user.pk, record.email_digest)
         if not _as_it_was(user).update(password=hashed):
             raise _bad_token()
-        if not ForgetPassword.objects.complete(record.pk, good.still_good(now), user.pk, now):
+        if not ForgetPassword.objects.complete(record.pk, good.still_good(now), user.pk, email_of(user), now):
             raise _bad_token()
         killed = [row.pk for row in held if row.pk != record.pk]
         ForgetPassword.objects.kill(killed, now)

@@ -582,7 +582,7 @@ def cancel(record: ForgetPassword) -> None:
 
 
 def complete(record: ForgetPassword) -> None:
-    assert ForgetPassword.objects.complete(record.pk, Q(), record.user_id, timezone.now())
+    assert ForgetPassword.objects.complete(record.pk, Q(), record.user_id, record.email, timezone.now())
 
 
 def verify(record: ForgetPassword) -> None:

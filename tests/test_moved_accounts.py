@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 
 from accounts import mailer, recovery
-from tests.conftest import API, PASSWORD, PostOffice
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice
 
 
 def move(user: Any, address: str) -> None:
@@ -66,3 +67,44 @@ def test_a_move_while_the_new_password_is_hashed_comes_first(
     assert api.reset(post.deliver_one().token)["__typename"] == "InvalidResetTokenError"
     user.refresh_from_db()
     assert user.check_password(PASSWORD)
+
+
+def test_the_news_of_a_change_goes_to_the_mailbox_that_proved_it_although_the_account_has_moved(
+    api: API, post: PostOffice, user: Any
+) -> None:
+    """A thief's first act is to move the account, and it may well come before the news has left."""
+    api.request()
+    api.reset(post.deliver_one().token)
+    move(user, "thief@example.org")
+    assert post.deliver_one().message.to == ["ada@example.com"]
+
+
+@pytest.mark.parametrize("done", ["closed", "deleted"])
+def test_the_news_of_a_change_is_told_although_the_account_is_gone(
+    api: API, post: PostOffice, user: Any, done: str
+) -> None:
+    api.request()
+    api.reset(post.deliver_one().token)
+    user.delete() if done == "deleted" else type(user).objects.update(is_active=False)
+    assert post.deliver_one().message.to == ["ada@example.com"]
+
+
+def test_the_news_of_a_change_goes_to_the_stored_address_and_not_to_the_typed_one(
+    api: API, post: PostOffice, make_user: Callable[..., Any]
+) -> None:
+    user = make_user("Ada@straße.example")
+    api.request("ada@STRAßE.example")
+    api.reset(post.deliver_one().token)
+    user.delete()
+    assert post.deliver_one().message.to == ["Ada@straße.example"]
+
+
+def test_an_owner_whose_account_was_moved_to_the_thief_can_report_it(api: API, post: PostOffice, user: Any) -> None:
+    api.request()
+    api.reset(post.deliver_one().token)
+    move(user, "thief@example.org")
+    answer = api.report(post.deliver_one().report)
+    assert (answer["cancelled"], answer["freshLink"]) == (0, False)
+    user.refresh_from_db()
+    assert not user.check_password(NEW_PASSWORD)
+    assert post.deliver() == []
