@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.core.mail import EmailMessage
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from accounts import mails, signals
@@ -71,13 +71,16 @@ class Batch:
 
     def send(self, record: ForgetPassword, connection: Connection) -> None:
         """Render and send one mail, or rehearse that of a decoy, and mark it, soon or at once."""
-        mailbox, budget = _mailbox_of(record), self._budgets.get(record.email_digest)
+        budget = self._budgets.get(record.email_digest)
         try:
+            mailbox = _mailbox_of(record)
             if mailbox.reason:
                 # Writing a mail keeps the interpreter from answering requests. It must do so for decoys as well.
                 connection.rehearse(_rehearsal(record, budget))
             else:
                 connection.send(_compose(record, mailbox, budget))
+        except (OperationalError, InterfaceError):
+            raise  # the database is in trouble, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
             self._put_off(record, error)
         else:

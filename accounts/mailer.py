@@ -67,12 +67,22 @@ def send(pk: uuid.UUID, connection: Connection) -> bool:
 
 
 def relieve() -> None:
-    """Mark and give back what senders cannot, being held up by the mail server or let down by the database."""
+    """Mark and give back what senders cannot, being held up by the mail server or let down by the database.
+
+    What fails is raised once every batch has had its turn.
+    """
+    failure = None
     for batch in list(_in_hand):
         if batch.is_over():
             _in_hand.discard(batch)
-        else:
+            continue
+        try:
             batch.relieve()
+        except Exception as error:  # noqa: BLE001 (raised below)
+            failure = error
+            _in_hand.add(batch)  # its sender may have ended, and dropped it, while its marks were out of its hands
+    if failure:
+        raise failure
 
 
 def let_go() -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connections
 from django.utils import timezone
 
-from accounts import batches, codes, dispatch, mailer, pace, smtp, tasks, workers
+from accounts import batches, codes, dispatch, lookup, mailer, pace, smtp, tasks, workers
 from accounts.addresses import fold
 from accounts.choices import EventKind, Mail
 from accounts.models import ForgetPassword, PasswordResetEvent
@@ -170,6 +170,32 @@ def test_a_mark_that_the_database_does_not_take_is_made_later_and_the_mail_is_no
     assert len(server.letters) == len({letter.recipients for letter in server.letters}) == len(EMAILS)
 
 
+def test_a_mark_that_fails_while_its_sender_ends_is_made_later(
+    server: SMTPServer, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = hold_the_third(server)
+    monkeypatch.setattr(batches, "MARK_SECONDS", 0)
+
+    def fails_late(*args: Any) -> int:
+        server.release("DATA")
+        sender.join(WAIT)
+        raise OperationalError
+
+    with monkeypatch.context() as patch:
+        marking = threading.current_thread()
+        settle = ForgetPasswordQuerySet.settle
+        patch.setattr(
+            ForgetPasswordQuerySet,
+            "settle",
+            lambda *args: fails_late() if threading.current_thread() is marking else settle(*args),
+        )
+        with pytest.raises(OperationalError):
+            mailer.relieve()
+    assert still_due() == [record.email for record in owed[:2]]
+    mailer.relieve()
+    assert still_due() == []
+
+
 def test_a_timeline_that_cannot_be_written_costs_no_mark(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +243,47 @@ def test_a_slow_address_delays_no_other(
     wait_until(lambda: still_due() == [owed[2].email])
     server.release("DATA")
     server.wait_until(lambda: len(server.letters) == len(EMAILS))
+    sender.join(WAIT)
+
+
+def test_a_row_that_always_fails_before_it_is_rendered_stops_no_other(
+    server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is due the longest: were it given back as it is, every claim would meet it first, for ever."""
+
+    def fails(user: Any) -> str:
+        if user.pk == owed[0].user_id:
+            raise ValueError
+        return lookup.why_not_mailable(user)
+
+    monkeypatch.setattr(batches, "why_not_mailable", fails)
+    assert [mailer.send_due(wire, 1) for _ in EMAILS] == [1] * len(EMAILS)
+    assert still_due() == [owed[0].email]
+    owed[0].refresh_from_db()
+    assert (owed[0].mail_error, owed[0].mail_attempts) == ("error", 1)
+
+
+def test_a_batch_that_cannot_be_relieved_leaves_the_others_their_turn(
+    server: SMTPServer, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bad:
+        def is_over(self) -> bool:
+            return False
+
+        def relieve(self) -> None:
+            raise OperationalError
+
+    sender = hold_the_third(server)
+    monkeypatch.setattr(batches, "MARK_SECONDS", 0)
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0)
+    good = list(mailer._in_hand)
+    # Enough of them that hardly any order of a set has the good one first.
+    monkeypatch.setattr(mailer, "_in_hand", {*good, *(Bad() for _ in range(99))})
+    with pytest.raises(OperationalError):
+        mailer.relieve()
+    assert in_hand() == [owed[2].email]
+    monkeypatch.setattr(mailer, "_in_hand", set(good))
+    server.release("DATA")
     sender.join(WAIT)
 
 
