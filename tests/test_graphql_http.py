@@ -117,6 +117,13 @@ def test_no_200_without_data_changes_anything(api: API) -> None:
     assert not ForgetPassword.objects.exists()
 
 
+def test_a_very_long_accept_header_is_not_even_read(api: API) -> None:
+    """Twenty kilobytes of it would take longer than a request."""
+    accept = ", ".join([JSON, *(f"a/b;q=0.{number}" for number in range(2000))])
+    refused(api.post({"query": QUESTION}, accept=accept), 406)
+    assert api.http.get(api.path, headers={"accept": accept.replace(JSON, "text/html")}).status_code == 406
+
+
 @pytest.mark.parametrize("accept", ["text/html", "image/*", f"{JSON};q=0"])
 def test_a_client_that_accepts_nothing_we_have_gets_406_and_nothing_runs(api: API, accept: str) -> None:
     variables = {"input": {"email": "ada@example.com"}}
