@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from django.contrib import admin, messages
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts import codes, signals
+from accounts import codes, hashing, limits, signals
 from accounts.addresses import fold
+from accounts.client import client_address
+from accounts.conf import conf
+from accounts.exceptions import RateLimited
 from accounts.models import ForgetPassword, PasswordResetEvent
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Login(AdminAuthenticationForm):
+    """A login checks a secret like other operations: it is counted with them, and hashes when its turn has come."""
+
+    def clean(self) -> dict[str, Any]:
+        try:
+            limits.check_client_may_verify(client_address(self.request))  # type: ignore[arg-type]
+            with hashing.slots(conf.HASH_CONCURRENCY).one():
+                return super().clean()
+        except RateLimited as refused:
+            log.warning("login refused", outcome=type(refused).__name__, limit=refused.limit)
+            raise ValidationError(str(refused.message)) from None
+
+
+admin.site.login_form = Login
 
 
 class ReadOnly:

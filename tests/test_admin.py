@@ -13,9 +13,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts import smtp
+from accounts import hashing, smtp
 from accounts.models import ForgetPassword, PasswordResetEvent
-from tests.conftest import API, PostOffice, record_of
+from accounts.slots import Slots
+from tests.conftest import API, PASSWORD, PostOffice, record_of
 
 LIST = "/admin/accounts/forgetpassword/"
 
@@ -54,6 +55,41 @@ def stranger(api: API, post: PostOffice) -> ForgetPassword:
     record.refresh_from_db()
     assert record.email == ""
     return record
+
+
+# --- The way in ------------------------------------------------------------------------------------------------------
+
+
+def log_in(client: Client, password: str = PASSWORD) -> Any:
+    return client.post("/admin/login/", {"username": "ada", "password": password, "next": "/admin/"})
+
+
+def test_logins_count_as_operations_that_check_a_secret(api: API, user: Any, settings: Any, caplog: Any) -> None:
+    settings.THROTTLE_VERIFY_PER_IP = "3/hour"
+    type(user).objects.update(is_staff=True)
+    api.mutate("checkPassword", newPassword=PASSWORD)
+    for _ in range(2):
+        assert "correct username" in log_in(Client(), "a guess").text
+    refused = log_in(Client())
+    assert "Too many requests" in refused.text
+    assert "_auth_user_id" not in refused.client.session
+    assert "login refused" in caplog.text
+
+
+def test_other_clients_may_still_log_in(user: Any, settings: Any) -> None:
+    settings.THROTTLE_VERIFY_PER_IP = "1/hour"
+    type(user).objects.update(is_staff=True)
+    log_in(Client(), "a guess")
+    assert log_in(Client(REMOTE_ADDR="203.0.113.7")).status_code == 302
+
+
+def test_a_login_hashes_when_its_turn_has_come(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    type(user).objects.update(is_staff=True)
+    busy = Slots(1, patience=0)
+    monkeypatch.setattr(hashing, "slots", lambda _places: busy)
+    with busy.one():
+        assert "a lot to do" in log_in(Client()).text
+    assert log_in(Client()).status_code == 302
 
 
 # --- Read-only -------------------------------------------------------------------------------------------------------
