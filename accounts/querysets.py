@@ -16,7 +16,15 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Cast
 
 from accounts.choices import OPEN_STATES, Mail, State
-from accounts.conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, REPORT_LIFETIME, conf
+from accounts.conf import (
+    GUESSES_IN_A_ROW,
+    GUESSES_PER_DAY,
+    MAX_ATTEMPTS,
+    MAX_RESENDS,
+    OPEN_LIFETIME,
+    REPORT_LIFETIME,
+    conf,
+)
 
 if TYPE_CHECKING:
     from accounts.models import ForgetPassword, GuessBudget  # noqa: F401 (named in the annotations below)
@@ -104,13 +112,15 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             updated_at=now,
         )
 
-    def hold(self, pk: uuid.UUID, user_id: Any, email_digest: str) -> list[ForgetPassword]:
+    def hold(self, pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[ForgetPassword]:
         """Lock a reset and every one of its account that is under way, by user or by address; returns them as they are.
 
-        In the order of their keys, and before anything else is locked: so no two callers can wait for each other.
+        In the order of their keys, and before anything else is locked: so no two callers can wait for each other. What
+        ran out long ago is left alone: strangers can add to it day by day, and no owner shall wait for all of it.
         """
         same_account = Q(email_digest=email_digest) | (Q() if user_id is None else Q(user_id=user_id))
-        rows = self.filter(Q(pk=pk) | (same_account & Q(killed_at=None) & ~Q(state=State.COMPLETED)))
+        under_way = Q(killed_at=None) & ~Q(state=State.COMPLETED) & _not_long_over(now)
+        rows = self.filter(Q(pk=pk) | (same_account & under_way))
         return list(rows.select_for_update(of=("self",)).order_by("pk"))
 
     def kill(self, pks: Collection[uuid.UUID], now: datetime) -> None:
@@ -271,6 +281,13 @@ class GuessBudgetQuerySet(models.QuerySet["GuessBudget"]):
 
 
 NOTHING_DUE: dict[str, Any] = {"mail_due": Mail.NONE, "mail_next_at": None, "mail_claimed_at": None, "mail_error": ""}
+
+
+def _not_long_over(now: datetime) -> Q:
+    """Rows of which anything may still work, with an hour to spare where clocks differ. Nothing renews the others."""
+    open_since, link_since = now - 2 * OPEN_LIFETIME, now - conf.link_lifetime - OPEN_LIFETIME
+    looked = Q(looked_at=None) | Q(looked_at__gt=open_since)
+    return looked | Q(link_issued_at__gt=link_since) | ~Q(mail_due=Mail.NONE)
 
 
 def _claimable(now: datetime) -> Q:

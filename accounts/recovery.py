@@ -172,7 +172,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     now = timezone.now()
     record, user = good.record, good.user
     with transaction.atomic():
-        held = ForgetPassword.objects.hold(record.pk, user.pk, record.email_digest)
+        held = ForgetPassword.objects.hold(record.pk, user.pk, record.email_digest, now)
         if not _as_it_was(user).update(password=hashed):
             raise _bad_token()
         if not ForgetPassword.objects.complete(record.pk, good.still_good(now), user.pk, email_of(user), now):
@@ -233,7 +233,7 @@ def report(token: str, client: Client) -> Reported:
     hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES))
     now = timezone.now()
     with transaction.atomic():
-        held = ForgetPassword.objects.hold(disowned.pk, disowned.user_id, disowned.email_digest)
+        held = ForgetPassword.objects.hold(disowned.pk, disowned.user_id, disowned.email_digest, now)
         killed = [row.pk for row in held if row.is_under_way]
         ForgetPassword.objects.kill(killed, now)
         if not ForgetPassword.objects.report(disowned.pk, now):

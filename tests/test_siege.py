@@ -146,6 +146,20 @@ def test_the_link_works_after_a_hundred_wrong_codes_in_ten_days(owner: Owner, la
     assert owner.letters[-1].code == ""
 
 
+@pytest.mark.parametrize(("minutes", "ended"), [(119, True), (121, False)])
+def test_what_ran_out_long_ago_is_left_alone_or_a_stranger_could_make_the_owner_wait(
+    owner: Owner, api: API, later: Callable[..., None], minutes: int, ended: bool
+) -> None:
+    """Strangers can add to it for years. Each row was locked, ended, and told of: forty thousand took three seconds."""
+    record = record_of(api.request(ADDRESS)["requestId"])
+    owner.fetch()
+    later(minutes=minutes)
+    assert owner.asks()["__typename"] == "RequestPasswordResetSuccess"
+    assert owner.gets_in_by_the_newest_link()
+    record.refresh_from_db()
+    assert (record.killed_at is not None) is ended
+
+
 # --- The account is taken --------------------------------------------------------------------------------------------
 
 
