@@ -87,7 +87,7 @@ class Stranger:
         """Try tokens made up for this very row: its id stands in the handle."""
         parsed = codes.parse_handle(self.handle)
         assert parsed is not None
-        made_up = codes.Account("1", "made up")
+        made_up = codes.Account("1", "made up", "")
         tokens = (
             codes.link_token(parsed[0], bytes(32), made_up),
             codes.code_token(parsed[0], bytes(32), made_up, generation=1),
