@@ -292,4 +292,5 @@ def _not_long_over(now: datetime) -> Q:
 
 def _claimable(now: datetime) -> Q:
     unclaimed = Q(mail_claimed_at=None) | Q(mail_claimed_at__lte=now - conf.lease)
-    return ~Q(mail_due=Mail.NONE) & Q(mail_next_at__lte=now, looked_at__isnull=False) & unclaimed
+    # Looked at by then: a code that seemed older than its shown clock would not be mailed a second time as it is.
+    return ~Q(mail_due=Mail.NONE) & Q(mail_next_at__lte=now, looked_at__lte=now) & unclaimed

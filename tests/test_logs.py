@@ -709,7 +709,7 @@ def test_every_line_of_a_production_server_is_an_object(tmp_path: Path, prepared
             strange = {**PROXIED, "Content-Type": "application/json; charset*=x''%FF"}
             assert requests.post(f"{server.url}/graphql/", "{}", headers=strange, timeout=30).status_code == 415
             server.stop()
-        text = (site.folder / "log").read_text()
+        text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert {"_granian", "accounts.journal", "django.request", "backend.graphql"} <= {line["logger"] for line in lines}
     assert [line["path"] for line in lines if line.get("request_id") == TOLD] == ["/nix"]

@@ -322,6 +322,21 @@ def test_a_claim_on_one_kind_of_mail_does_not_settle_another(user: Any, clock: A
     )
 
 
+def test_a_claim_that_was_begun_before_the_look_takes_nothing_so_that_a_second_try_mails_the_same_code(
+    user: Any, later: Later
+) -> None:
+    record = asked()
+    before_the_look = timezone.now()
+    later(seconds=0.01)
+    mailer.look()
+    assert ForgetPassword.objects.claim(before_the_look, 1) == []
+    assert claim(record)
+    later(minutes=3)
+    assert claim(record)
+    record.refresh_from_db()
+    assert record.generation == 1
+
+
 def test_a_claim_starts_the_life_of_code_and_link(user: Any, clock: Any) -> None:
     record = claimed()
     assert record.generation == 1
