@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 
-from accounts.batches import MARK_MAILS
 from drills.scene import Drill, Scene
 from drills.verdict import Repeats
 from tests.deployment import wait_until
@@ -13,7 +12,9 @@ from tests.smtp_server import DROP, HOLD
 
 SENDERS = 4
 """Mails sent at once by a process: the default of MAIL_THREADS."""
-UNMARKED = SENDERS * MARK_MAILS
+MARKED_TOGETHER = 10
+"""Mails of a thread that wait for their marks, at the most: MARK_MAILS of accounts/batches.py, which needs Django."""
+UNMARKED = SENDERS * MARKED_TOGETHER
 """Mails of a process, at the most, that the server has taken and that are not marked yet."""
 WEB_PROCESSES = 2
 """The default of WORKERS, for `make serve`."""

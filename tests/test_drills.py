@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -11,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from accounts import batches
+from drills import catalogue
 from drills.catalogue import DRILLS
 from drills.load import Asked, crowd
 from drills.scene import Size
@@ -145,3 +150,17 @@ def test_nothing_is_lost_when_the_database_is_killed(
     tmp_path: Path, prepared_on_postgres: Path, server: Postgres
 ) -> None:
     assert hold("PostgreSQL killed", tmp_path, prepared_on_postgres, server).faults == ()
+
+
+def test_the_catalogue_knows_how_many_mails_are_marked_together() -> None:
+    assert catalogue.MARKED_TOGETHER == batches.MARK_MAILS
+
+
+def test_the_drills_can_be_called_without_any_settings() -> None:
+    """They make their own, for processes of their own."""
+    bare = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-m", "drills", "--help"], env=bare, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--only" in done.stdout
