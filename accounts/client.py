@@ -44,10 +44,17 @@ def _address(text: str) -> str:
         ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return ""
-    if ip.version == 6:
-        embedded = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in TRANSLATED else None)
-        return str(embedded or ip)
-    return str(ip)
+    return str(_embedded(ip) or ip) if ip.version == 6 else str(ip)
+
+
+def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 client that an IPv6 address stands for: mapped, through NAT64, 6to4 (RFC 3056) or Teredo (RFC 4380).
+
+    Each 6to4 client has 65,536 networks of 64 bits, and a Teredo client an address for each server and port.
+    """
+    if ip in TRANSLATED:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
 
 
 @cache

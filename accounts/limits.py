@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
-from limits import parse
+from limits import RateLimitItem, parse
 
 from accounts import windows
 from accounts.conf import conf
 from accounts.exceptions import RateLimited, Text
-from accounts.windows import Window
+from accounts.windows import Taken, Window
 
+IPV6_GROWTH = {64: 1, 56: 3, 48: 10}
+"""Of an IPv6 client: its networks, by their length in bits, and by how much more each may ask for than a single client.
+
+A customer commonly has all of a /64, a /56 or a /48 (RFC 6177), and a /48 holds 65,536 of the first.
+"""
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _COOLDOWN = _("A reset for this address was requested a moment ago.")
 _ENOUGH = _("Enough mails for this address for now: please use the link in the newest one.")
 
 
-def check_client_may_request(client_ip: str) -> None:
-    """Count a request or a resend of this client. Raises RateLimited."""
-    _take([(_requests_of(client_ip), _SLOW_DOWN)])
+def check_client_may_request(client_ip: str) -> int:
+    """Count a request or a resend of this client, and return its rank: 1 for the client's first within the window.
+
+    For IPv6 each network's count is divided by what it may ask for more than a single client, rounded up; the largest
+    is the rank. Raises RateLimited.
+    """
+    mine = _requests_of(client_ip)
+    taken = _take(_saying(_SLOW_DOWN, mine))
+    single = mine[0].most
+    return max(-(-count * single // window.most) for count, window in zip(taken.standing, mine, strict=True))
 
 
 def check_client_may_verify(client_ip: str) -> None:
     """Count an operation of this client that checks a secret. Raises RateLimited."""
-    _take([(_window(conf.THROTTLE_VERIFY_PER_IP, "verify", _network(client_ip)), _SLOW_DOWN)])
+    _take(_saying(_SLOW_DOWN, _client_windows("verify", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
 
 
 def check_address_may_request(email_digest: str, client_ip: str) -> None:
@@ -34,17 +48,17 @@ def check_address_may_request(email_digest: str, client_ip: str) -> None:
     """
     cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
     asked = [(cooldown, _COOLDOWN)] if conf.PASSWORD_RESET_COOLDOWN else []
-    _take([*asked, (_mails_to(email_digest), _ENOUGH)], (_requests_of(client_ip), _SLOW_DOWN))
+    _take([*asked, (_mails_to(email_digest), _ENOUGH)], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
     """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above."""
-    _take([(_mails_to(email_digest), _ENOUGH)], (_requests_of(client_ip), _SLOW_DOWN))
+    _take([(_mails_to(email_digest), _ENOUGH)], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def wait_for_mail(email_digest: str, client_ip: str) -> float:
     """Seconds until the limits of client and address both have room for another mail; counts nothing."""
-    return windows.take([_mails_to(email_digest), _requests_of(client_ip)], 0).wait
+    return windows.take([_mails_to(email_digest), *_requests_of(client_ip)], 0).wait
 
 
 def reset() -> None:
@@ -52,33 +66,46 @@ def reset() -> None:
     windows.reset()
 
 
-def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> None:
+def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken:
     """Count in all of these windows or in none, and say what binds the longest, among the others too.
 
     Whoever comes back after so many seconds, and finds that nobody else has come before, passes.
     """
     taken = windows.take([window for window, _ in asked])
     if taken.count:
-        return
-    waits = (*taken.waits, *(windows.take([window], 0).wait for window, _ in also))
-    wait, (window, message) = max(zip(waits, (*asked, *also), strict=True), key=lambda pair: pair[0])
+        return taken
+    others = windows.take([window for window, _ in also], 0).waits if also else ()
+    waits = zip((*taken.waits, *others), (*asked, *also), strict=True)
+    wait, (window, message) = max(waits, key=lambda pair: pair[0])
     raise RateLimited(wait, message, limit=window.kind)
 
 
-def _requests_of(client_ip: str) -> Window:
-    return _window(conf.THROTTLE_REQUEST_PER_IP, "request", _network(client_ip))
+def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Text]]:
+    return [(window, message) for window in counted]
+
+
+def _requests_of(client_ip: str) -> list[Window]:
+    return _client_windows("request", conf.THROTTLE_REQUEST_PER_IP, client_ip)
 
 
 def _mails_to(email_digest: str) -> Window:
     return _window(conf.THROTTLE_REQUEST_PER_EMAIL, "address", email_digest)
 
 
-def _window(rate: str, kind: str, whose: str) -> Window:
-    parsed = parse(rate)
-    return Window(f"{kind}:{whose}", parsed.amount, parsed.get_expiry())
+def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
+    """The windows that a client is counted in, all at once: one for IPv4, one for each network of an IPv6 address."""
+    address = ipaddress.ip_address(ip)
+    if address.version == 4:
+        return [_window(rate, kind, ip)]
+    networks = {ipaddress.ip_network((address, bits), strict=False): growth for bits, growth in IPV6_GROWTH.items()}
+    return [_window(rate, kind, str(network), growth) for network, growth in networks.items()]
 
 
-def _network(address: str) -> str:
-    """An IPv4 address, or the /64 that a single IPv6 customer commonly has all to itself."""
-    ip = ipaddress.ip_address(address)
-    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:
+    parsed = _parsed(rate)
+    return Window(f"{kind}:{whose}", parsed.amount * growth, parsed.get_expiry())
+
+
+@lru_cache(16)
+def _parsed(rate: str) -> RateLimitItem:
+    return parse(rate)

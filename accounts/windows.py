@@ -48,11 +48,14 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """How many were counted; for each window, in seconds, when it has room for one (0: now); and when it was."""
+    """How many were counted, and when; and of each window, in their order, what follows."""
 
     count: int
     waits: tuple[float, ...]
+    """In seconds, when it had room for one; 0: then."""
     stamp: float
+    standing: tuple[int, ...] = ()
+    """How many stand in it now, with those just counted."""
 
     @property
     def wait(self) -> float:
@@ -102,17 +105,18 @@ class Memory:
 
     def take(self, windows: Sequence[Window], wanted: int, now: float) -> Taken:
         with self._lock:
-            self._sweep(now)
-            waits, room = [], wanted
+            self._sweep(now, 2 * len(windows))
+            waits, lengths, room = [], [], wanted
             for window in windows:
                 times = self._current(window, now)
+                lengths.append(len(times))
                 room = min(room, max(0, window.most - len(times)))
                 full = len(times) >= window.most
                 leaves = times[-window.most] if window.most and full else now
                 waits.append(max(0.0, leaves + window.seconds - now) if full else 0.0)
             for window in windows if room else ():
                 self._times.setdefault(window.key, (window.seconds, deque()))[1].extend([now] * room)
-            return Taken(room, tuple(waits), now)
+            return Taken(room, tuple(waits), now, tuple(length + room for length in lengths))
 
     def give_back(self, windows: Sequence[Window], stamp: float, count: int) -> None:
         with self._lock:
@@ -130,9 +134,9 @@ class Memory:
             times.popleft()
         return times
 
-    def _sweep(self, now: float) -> None:
-        """Forget what is over, two keys at a time and in turn: it never takes long, and the memory cannot grow."""
-        for _ in range(min(2, len(self._times))):
+    def _sweep(self, now: float, keys: int) -> None:
+        """Forget what is over, so many keys at a time and in turn: twice as many as may be added, so they get fewer."""
+        for _ in range(min(keys, len(self._times))):
             key, (seconds, times) = self._times.popitem(last=False)
             if times and times[-1] + seconds > now:
                 self._times[key] = seconds, times
@@ -144,6 +148,7 @@ class RedisCounter:
     TAKE = """
         -- KEYS: lists of the times counted, newest first. ARGV: now, wanted; then most and seconds for each key.
         local now, room, waits = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+        local standing = {}
         for i, key in ipairs(KEYS) do
             local most, seconds = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
             local oldest = redis.call('LINDEX', key, -1)
@@ -152,16 +157,18 @@ class RedisCounter:
                 oldest = redis.call('LINDEX', key, -1)
             end
             local length = redis.call('LLEN', key)
+            standing[i] = length
             room = math.max(0, math.min(room, most - length))
             local leaves = now
             if length >= most and most > 0 then leaves = tonumber(redis.call('LINDEX', key, most - 1)) end
             waits[i] = length < most and '0' or string.format('%.6f', math.max(0, leaves + seconds - now))
         end
         for i, key in ipairs(room > 0 and KEYS or {}) do
+            standing[i] = standing[i] + room
             for _ = 1, room do redis.call('LPUSH', key, ARGV[1]) end
             redis.call('EXPIRE', key, ARGV[2 * i + 2])
         end
-        return {room, waits}
+        return {room, waits, standing}
     """
 
     def __init__(self, url: str) -> None:
@@ -180,8 +187,8 @@ class RedisCounter:
 
     def take(self, windows: Sequence[Window], wanted: int, now: float) -> Taken:
         bounds = [bound for window in windows for bound in (window.most, window.seconds)]
-        count, waits = self._take([PREFIX + window.key for window in windows], [repr(now), wanted, *bounds])
-        return Taken(int(count), tuple(float(wait) for wait in waits), now)
+        count, waits, standing = self._take([PREFIX + window.key for window in windows], [repr(now), wanted, *bounds])
+        return Taken(int(count), tuple(float(wait) for wait in waits), now, tuple(standing))
 
     def give_back(self, windows: Sequence[Window], stamp: float, count: int) -> None:
         with self._redis.pipeline() as pipe:

@@ -22,7 +22,7 @@ CROWD = 32
 HIT = Window("somebody", 3, 60)
 
 
-def passes(check: Callable[..., None], *arguments: str) -> bool:
+def passes(check: Callable[..., object], *arguments: str) -> bool:
     try:
         check(*arguments)
     except RateLimited:
@@ -30,7 +30,7 @@ def passes(check: Callable[..., None], *arguments: str) -> bool:
     return True
 
 
-def waits(check: Callable[..., None], *arguments: str) -> RateLimited:
+def waits(check: Callable[..., object], *arguments: str) -> RateLimited:
     """The refusal of a check that must refuse."""
     with pytest.raises(RateLimited) as caught:
         check(*arguments)
@@ -195,6 +195,66 @@ def test_a_refused_request_still_counts_for_its_client(api: API, settings: Any) 
     assert messages[1] == "Too many requests from your network. Please wait a little."
 
 
+# --- the networks of IPv6 ---------------------------------------------------------------------------------------------
+
+
+def ipv6(site: int, network: int, host: int = 1) -> str:
+    return f"2001:db8:{site:x}:{network:x}::{host:x}"
+
+
+@pytest.mark.parametrize("check", [limits.check_client_may_request, limits.check_client_may_verify])
+def test_every_limit_of_a_client_counts_the_networks_of_ipv6(
+    counting: str, settings: Any, check: Callable[[str], object]
+) -> None:
+    settings.THROTTLE_REQUEST_PER_IP = settings.THROTTLE_VERIFY_PER_IP = "2/hour"
+    assert sum(passes(check, ipv6(1, 0x100, host)) for host in range(1, 9)) == 2
+    assert sum(passes(check, ipv6(1, network)) for network in range(0x100, 0x200)) == 6 - 2
+    assert sum(passes(check, ipv6(1, network)) for network in range(0x200, 0x10000, 0x80)) == 20 - 6
+    assert sum(passes(check, ipv6(2, network)) for network in range(0, 0x10000, 0x80)) == 20
+
+
+def test_of_a_crowd_of_one_ipv6_site_exactly_its_limit_may_request(counting: str, settings: Any) -> None:
+    settings.THROTTLE_REQUEST_PER_IP = "2/hour"
+    assert crowd(lambda number: passes(limits.check_client_may_request, ipv6(1, number << 8))) == 20
+
+
+def test_what_a_wider_network_refuses_is_not_counted_in_the_narrower_ones(
+    counting: str, settings: Any, later: Callable[..., None]
+) -> None:
+    settings.THROTTLE_REQUEST_PER_IP = "1/hour"
+    for network in range(3):
+        limits.check_client_may_request(ipv6(1, network))
+        later(minutes=10)
+    assert waits(limits.check_client_may_request, ipv6(1, 3)).retry_after == 30 * 60
+    later(minutes=30)
+    assert passes(limits.check_client_may_request, ipv6(1, 3))
+
+
+@pytest.mark.parametrize("addresses", [[ADA] * 20, [ipv6(1, 0, host) for host in range(20)]], ids=["IPv4", "IPv6"])
+def test_a_requests_rank_is_how_many_its_client_has_made(counting: str, addresses: list[str]) -> None:
+    assert [limits.check_client_may_request(address) for address in addresses] == list(range(1, 21))
+
+
+def test_the_rank_in_a_wider_network_grows_as_slowly_as_its_limit_is_wide(
+    counting: str, later: Callable[..., None]
+) -> None:
+    of_56 = [limits.check_client_may_request(ipv6(1, network)) for network in range(9)]
+    assert of_56 == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    of_48 = [limits.check_client_may_request(ipv6(2, network << 8)) for network in range(21)]
+    assert of_48 == [1] * 10 + [2] * 10 + [3]
+    later(hours=1)
+    assert limits.check_client_may_request(ipv6(1, 0)) == 1
+
+
+def test_all_the_networks_of_one_site_leave_a_bounded_number_of_keys(
+    counting: str, request: pytest.FixtureRequest
+) -> None:
+    step = 1 if counting == "memory" else 7  # all of them, where they need no server
+    assert sum(passes(limits.check_client_may_request, ipv6(1, network)) for network in range(0, 65_536, step)) == 200
+    keys = len(request.getfixturevalue("valkey").client().keys()) if counting == "valkey" else len(windows._memory)
+    assert keys <= 200 + 200 + 1
+
+
 # --- in memory -------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +279,13 @@ def test_memory_forgets_what_is_over() -> None:
     for number in range(1000):
         memory.take([Window("one", 1, 60)], 1, now=61.0 + number)
     assert len(memory) <= 2
+
+
+def test_memory_forgets_faster_than_clients_of_many_networks_can_fill_it() -> None:
+    memory = Memory()
+    for number in range(3000):
+        memory.take([Window(f"{kind}{number}", 1, 60) for kind in range(3)], 1, now=float(number))
+    assert len(memory) <= 2 * 3 * 60
 
 
 def test_memory_keeps_what_is_not_over() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -240,12 +240,35 @@ def test_only_what_trusted_proxies_appended_is_believed(
     assert ForgetPassword.objects.get().client_ip == client
 
 
-def test_a_whole_ipv6_network_is_one_client(api: API, settings: Any) -> None:
-    settings.THROTTLE_REQUEST_PER_IP, settings.TRUSTED_PROXIES = "1/hour", 1
+def asked_from(api: API, addresses: Iterable[str]) -> list[bool]:
+    """Which of these clients' requests were accepted, each for an address of its own."""
     query = "mutation($e: String!) { requestPasswordReset(input: {email: $e}) { __typename } }"
     answers = []
-    for number, address in enumerate(["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"]):
-        body = {"query": query, "variables": {"e": f"user{number}@example.com"}}
+    for address in addresses:
+        body = {"query": query, "variables": {"e": f"{address.replace(':', '-')}@example.com"}}
         response = api.post(body, **{"X-Forwarded-For": address})
-        answers.append(response.json()["data"]["requestPasswordReset"]["__typename"])
-    assert answers == ["RequestPasswordResetSuccess", "RateLimitedError", "RequestPasswordResetSuccess"]
+        answers.append(response.json()["data"]["requestPasswordReset"]["__typename"] == "RequestPasswordResetSuccess")
+    return answers
+
+
+def test_the_networks_of_an_ipv6_client_share_growing_limits(api: API, settings: Any) -> None:
+    settings.THROTTLE_REQUEST_PER_IP, settings.TRUSTED_PROXIES = "1/hour", 1
+    assert asked_from(api, ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"]) == [True, False, True]
+    assert asked_from(api, ["2001:db8:1:4::1", "2001:db8:1:5::1", "2001:db8:1:105::1"]) == [True, False, True]
+    assert sum(asked_from(api, (f"2001:db8:1:{number:x}00::1" for number in range(2, 99)))) == 6
+    assert asked_from(api, ["2001:db8:2:2::1"]) == [True]
+
+
+def test_of_300_networks_of_one_site_not_all_may_request(api: API, settings: Any) -> None:
+    """A /48, as one customer may have it, holds 65,536 networks of 64 bits."""
+    settings.TRUSTED_PROXIES = 1
+    assert sum(asked_from(api, (f"2001:db8:1:{number:x}::1" for number in range(300)))) == 60 + 44
+    assert sum(asked_from(api, (f"2001:db8:2:{number:x}00::1" for number in range(256)))) == 200
+
+
+@pytest.mark.parametrize("form", ["2002:cb00:7101:{:x}::1", "2001:0:c633:6401:0:{:x}:34ff:8efe"])
+def test_the_networks_of_an_ipv4_client_within_ipv6_are_that_client(api: API, settings: Any, form: str) -> None:
+    """6to4 and Teredo: a single IPv4 address has tens of thousands of IPv6 addresses, wherever it likes."""
+    settings.TRUSTED_PROXIES = 1
+    addresses = [form.format(number) for number in range(1, 30)]
+    assert asked_from(api, ["203.0.113.1", *addresses]) == [True] * 20 + [False] * 10
