@@ -20,7 +20,7 @@ from accounts.choices import EventKind, Mail
 from accounts.conf import conf
 from accounts.lookup import Mailbox, email_of, find_mailbox, why_not_mailable
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
-from accounts.smtp import Connection, classify
+from accounts.smtp import Connection, TooManyConnections, classify
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class Batch:
                 connection.rehearse(_rehearsal(record, budget))
             else:
                 connection.send(_compose(record, mailbox, budget))
-        except (OperationalError, InterfaceError):
-            raise  # the database is in trouble, whatever the mail
+        except (OperationalError, InterfaceError, TooManyConnections):
+            raise  # the database is in trouble, or the server busy, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
             self._put_off(record, error)
         else:
@@ -168,7 +168,13 @@ class Batch:
             self._sending = None
         with transaction.atomic():
             if ForgetPassword.objects.postpone(
-                record.pk, record.mail_due, self._claimed_at, retry_at=retry_at, error=failure.reason, now=now
+                record.pk,
+                record.mail_due,
+                self._claimed_at,
+                retry_at=retry_at,
+                error=failure.reason,
+                now=now,
+                behind=_behind(record),
             ):
                 kind = EventKind.MAIL_DEAD if dead else EventKind.MAIL_FAILED
                 PasswordResetEvent.write(record.pk, kind, failure.reason)
@@ -207,6 +213,11 @@ def _rehearsal(record: ForgetPassword, budget: GuessBudget | None) -> EmailMessa
     """The mail that a decoy would get, if it were no decoy."""
     with_code = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
     return mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
+
+
+def _behind(record: ForgetPassword) -> timedelta:
+    """How far behind others' a mail stands for those that its client had asked for before; a retry stays as far."""
+    return record.mail_turn_at - record.mail_next_at if record.mail_turn_at and record.mail_next_at else timedelta()
 
 
 def _backoff(attempts: int) -> timedelta:

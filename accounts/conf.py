@@ -40,7 +40,8 @@ class RecoverySettings:
     THROTTLE_VERIFY_PER_IP: str = "60/hour"
 
     MAIL_DISPATCH: str = "thread"
-    MAIL_THREADS: int = 4
+    MAIL_SENDERS: int = 32
+    """Mails that a process sends at once at the most, each by a thread and a connection of its own."""
     MAIL_SWEEP_SECONDS: int = 10
     MAIL_LEASE_SECONDS: int = 120
     """How long a claimed mail is left to its claimant; longer than one whole SMTP session."""
@@ -89,6 +90,10 @@ TOKEN_LIFETIME = timedelta(minutes=10)
 OPEN_LIFETIME = timedelta(hours=1)
 """How long, from the first look, a reset can still be resent and its late code still proven."""
 IDEMPOTENCY_LIFETIME = timedelta(hours=1)
+TURN = timedelta(minutes=1)
+"""How far a client's mail stands behind the one before it: docs/limits.md, "The order of mails"."""
+TURNS = 20
+"""No mail stands further behind than a client's twentieth; so none waits for ever."""
 REPORT_LIFETIME = timedelta(days=7)
 """How long "this was not me" is heard: from the completed reset, or else from the last mail that could complete it."""
 

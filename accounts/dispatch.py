@@ -29,7 +29,7 @@ def start() -> None:
 def _crew() -> Callable[[], workers.Crew] | None:
     """What mails in this process; None where that is another process's business."""
     if conf.MAIL_DISPATCH == "thread":
-        return lambda: workers.SendingCrew(conf.MAIL_THREADS)
+        return lambda: workers.SendingCrew(conf.MAIL_SENDERS)
     if conf.MAIL_DISPATCH == "celery":
         from accounts import tasks  # only here is Celery needed
 

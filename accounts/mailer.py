@@ -7,12 +7,13 @@ whether there was one. Either step may be repeated, by anybody, at any time: the
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import signals
+from accounts import signals, smtp
 from accounts.batches import Batch
 from accounts.choices import EventKind
 from accounts.lookup import Mailbox, find_mailboxes
@@ -52,9 +53,19 @@ def look() -> Found:
     return Found(len(rows), list(found))
 
 
-def send_due(connection: Connection, limit: int) -> int:
-    """Claim up to `limit` mails that have been due the longest, and send them; returns how many were claimed."""
-    return _send(ForgetPassword.objects.all(), connection, limit).claimed
+def send_due(
+    connection: Connection,
+    limit: int,
+    *,
+    in_turn: bool = False,
+    on_claim: Callable[[int], None] | None = None,
+) -> int:
+    """Claim up to `limit` mails by their turns, and send them; returns how many were claimed.
+
+    With `in_turn`, none is claimed before its turn has come. `on_claim` is told how many there are before the first of
+    them is sent. Raises TooManyConnections where the server serves others of this process, and not this one as well.
+    """
+    return _send(ForgetPassword.objects.all(), connection, limit, in_turn=in_turn, on_claim=on_claim).claimed
 
 
 def send(pk: uuid.UUID, connection: Connection) -> bool:
@@ -94,21 +105,31 @@ def let_go() -> None:
 def forget() -> None:
     """Drop all that is in hand, in a process that has been forked: it is the parent's."""
     _in_hand.clear()
+    smtp.forget()
 
 
 _in_hand: set[Batch] = set()
 
 
-def _send(rows: ForgetPasswordQuerySet, connection: Connection, limit: int) -> Batch:
+def _send(
+    rows: ForgetPasswordQuerySet,
+    connection: Connection,
+    limit: int,
+    *,
+    in_turn: bool = False,
+    on_claim: Callable[[int], None] | None = None,
+) -> Batch:
     """Claim, render, send, mark.
 
     All that is left is given back if an exception, such as the interpreter's own at its end, breaks the batch off. If
     the database fails it, the batch stays in hand to be relieved.
     """
     claimed_at = timezone.now()
-    batch = Batch(rows.claim(claimed_at, limit), claimed_at)
+    batch = Batch(rows.claim(claimed_at, limit, in_turn=in_turn), claimed_at)
     _in_hand.add(batch)
     try:
+        if on_claim:
+            on_claim(batch.claimed)
         while record := batch.next():
             batch.send(record, connection)
     finally:

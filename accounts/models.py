@@ -89,6 +89,12 @@ class ForgetPassword(models.Model):
     mail_next_at = models.DateTimeField(
         null=True, blank=True, default=timezone.now, help_text="When to try; null while a mail is due: dead."
     )
+    mail_turn_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        default=timezone.now,
+        help_text="Its place in the queue: when it was due, and later for each mail its client had asked for before.",
+    )
     mail_claimed_at = models.DateTimeField(null=True, blank=True)
     mail_error = models.CharField(max_length=40, blank=True, help_text="A reason code, never a secret.")
 
@@ -99,7 +105,7 @@ class ForgetPassword(models.Model):
         indexes = [
             models.Index(fields=["email_digest", "created_at"], name="reset_by_address"),
             models.Index(fields=["created_at"], condition=Q(looked_at=None), name="reset_not_looked"),
-            models.Index(fields=["mail_next_at"], condition=~Q(mail_due=Mail.NONE), name="reset_mail_due"),
+            models.Index(fields=["mail_turn_at"], condition=~Q(mail_due=Mail.NONE), name="reset_mail_due"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=State.values), name="reset_state_known"),
@@ -126,7 +132,7 @@ class ForgetPassword(models.Model):
                 condition=Q(code_issued_at=None) | Q(generation__gt=0), name="reset_code_has_a_generation"
             ),
             models.CheckConstraint(
-                condition=~Q(mail_due=Mail.NONE) | Q(mail_claimed_at=None, mail_next_at=None),
+                condition=~Q(mail_due=Mail.NONE) | Q(mail_claimed_at=None, mail_next_at=None, mail_turn_at=None),
                 name="reset_claims_a_due_mail",
             ),
             models.CheckConstraint(

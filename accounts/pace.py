@@ -23,6 +23,11 @@ def take(wanted: int) -> Taken:
     return windows.take([_minute()], wanted)
 
 
+def is_half_used(taken: Taken) -> bool:
+    """Whether, with what was taken, half of the minute's mails are gone; never without MAIL_PER_MINUTE."""
+    return bool(conf.MAIL_PER_MINUTE) and 2 * taken.standing[0] > conf.MAIL_PER_MINUTE
+
+
 def give_back(taken: Taken, unused: int) -> None:
     """Hand back what was taken and not sent, because less was due than had been asked for. Never raises."""
     if conf.MAIL_PER_MINUTE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models, transaction
@@ -23,6 +23,8 @@ from accounts.conf import (
     MAX_RESENDS,
     OPEN_LIFETIME,
     REPORT_LIFETIME,
+    TURN,
+    TURNS,
     conf,
 )
 
@@ -56,7 +58,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             **NOTHING_DUE,
         )
 
-    def resend(self, pk: uuid.UUID, mail: Mail, now: datetime) -> bool:
+    def resend(self, pk: uuid.UUID, mail: Mail, now: datetime, rank: int = 1) -> bool:
         """Make a mail due again and, for a CODE, start the shown clock anew unless it still has half to run.
 
         A row without an account takes the same statement: its mail is rehearsed, and goes to nobody.
@@ -64,6 +66,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         changes: dict[str, Any] = {
             "mail_due": mail,
             "mail_next_at": now,
+            "mail_turn_at": turn_of(rank, now),
             "mail_attempts": 0,
             "mail_claimed_at": None,
             "mail_error": "",
@@ -106,6 +109,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             email=address,
             mail_due=Mail.CHANGED,
             mail_next_at=now,
+            mail_turn_at=now,
             mail_attempts=0,
             mail_claimed_at=None,
             mail_error="",
@@ -161,11 +165,12 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             email=Case(*(When(pk=pk, then=Value(email)) for pk, (_, email) in found.items()), default=F("email")),
         )
 
-    def due(self, now: datetime) -> ForgetPasswordQuerySet:
-        """Rows that owe a mail now and that nobody is sending, the longest due first."""
-        return self.filter(_claimable(now)).order_by("mail_next_at")
+    def due(self, now: datetime, *, in_turn: bool = False) -> ForgetPasswordQuerySet:
+        """Rows that owe a mail now and that nobody is sending, by their turns; with `in_turn`, none before its turn."""
+        turn = Q(mail_turn_at__lte=now) if in_turn else Q()
+        return self.filter(_claimable(now), turn).order_by("mail_turn_at")
 
-    def claim(self, now: datetime, limit: int) -> list[uuid.UUID]:
+    def claim(self, now: datetime, limit: int, *, in_turn: bool = False) -> list[uuid.UUID]:
         """Take some due mails for the length of a lease; the claim is what starts the life of code and link.
 
         Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
@@ -179,7 +184,9 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         mails_link = Q(mail_due__in=(Mail.CODE, Mail.LINK))
         with transaction.atomic(using=self.db):
             pks = list(
-                self.due(now).select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)[:limit]
+                self.due(now, in_turn=in_turn)
+                .select_for_update(skip_locked=True, of=("self",))
+                .values_list("pk", flat=True)[:limit]
             )
             if pks:
                 self.model.objects.filter(pk__in=pks).update(
@@ -204,11 +211,23 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         return settled.update(updated_at=now, **NOTHING_DUE)
 
     def postpone(
-        self, pk: uuid.UUID, mail: str, claimed_at: datetime, *, retry_at: datetime | None, error: str, now: datetime
+        self,
+        pk: uuid.UUID,
+        mail: str,
+        claimed_at: datetime,
+        *,
+        retry_at: datetime | None,
+        error: str,
+        now: datetime,
+        behind: timedelta = timedelta(),
     ) -> bool:
-        """Release a claim after a failure; without `retry_at` the mail is dead until somebody revives it. Fenced."""
+        """Release a claim after a failure; without `retry_at` the mail is dead until somebody revives it. Fenced.
+
+        `behind` is how much later than it is due again its turn comes.
+        """
+        turn_at = retry_at and retry_at + behind
         return self._one(pk, mail_due=mail, mail_claimed_at=claimed_at).update(
-            mail_claimed_at=None, mail_next_at=retry_at, mail_error=error, updated_at=now
+            mail_claimed_at=None, mail_next_at=retry_at, mail_turn_at=turn_at, mail_error=error, updated_at=now
         )
 
     def revive(self, now: datetime) -> int:
@@ -216,7 +235,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         return (
             self.filter(mail_next_at=None)
             .exclude(mail_due=Mail.NONE)
-            .update(mail_next_at=now, mail_attempts=0, updated_at=now)
+            .update(mail_next_at=now, mail_turn_at=now, mail_attempts=0, updated_at=now)
         )
 
     def _latest(self) -> Q:
@@ -280,7 +299,18 @@ class GuessBudgetQuerySet(models.QuerySet["GuessBudget"]):
         )
 
 
-NOTHING_DUE: dict[str, Any] = {"mail_due": Mail.NONE, "mail_next_at": None, "mail_claimed_at": None, "mail_error": ""}
+def turn_of(rank: int, due: datetime) -> datetime:
+    """The place in the queue of a mail that is due, the `rank`-th that its client has asked for within its limit."""
+    return due + TURN * (min(rank, TURNS) - 1)
+
+
+NOTHING_DUE: dict[str, Any] = {
+    "mail_due": Mail.NONE,
+    "mail_next_at": None,
+    "mail_turn_at": None,
+    "mail_claimed_at": None,
+    "mail_error": "",
+}
 
 
 def _not_long_over(now: datetime) -> Q:

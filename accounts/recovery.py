@@ -30,6 +30,7 @@ from accounts.exceptions import InvalidCode, InvalidInput, InvalidResetToken, Ra
 from accounts.hashing import hash_password
 from accounts.lookup import email_of, find_mailbox, why_not_mailable
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of, utc_day
+from accounts.querysets import turn_of
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
 """22 characters of base64 hold 128 random bits, and a key that can be guessed would hand out somebody's handle."""
@@ -75,7 +76,7 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
         raise InvalidInput("locale", _("That is no language tag, such as en or pt-BR."))
     if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
         raise InvalidInput("idempotencyKey", _("An idempotency key is 22 to 200 random characters without spaces."))
-    limits.check_client_may_request(client.ip)
+    rank = limits.check_client_may_request(client.ip)
     folded = fold(address)
     record = ForgetPassword(
         email=address,
@@ -84,6 +85,7 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
         locale=locale,
         client_ip=client.ip,
         user_agent=_printable(client.user_agent)[:200],
+        mail_turn_at=turn_of(rank, timezone.now()),
     )
     if idempotency_key:
         return _insert_once(record, client)
@@ -101,7 +103,7 @@ def resend(handle: str, client: Client) -> ForgetPassword:
     """Owe the mail once more. Raises UnknownRequest and RateLimited."""
     now = timezone.now()
     record = _require(handle)
-    limits.check_client_may_request(client.ip)
+    rank = limits.check_client_may_request(client.ip)
     shown = shown_status(record, now)
     if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
         raise _unknown()
@@ -114,7 +116,8 @@ def resend(handle: str, client: Client) -> ForgetPassword:
         message = _("This reset has been mailed as often as it can be. Please start a new one.")
         raise RateLimited((closes - now).total_seconds(), message, limit="resends")
     limits.check_address_may_be_mailed(record.email_digest, client.ip)
-    if not ForgetPassword.objects.resend(record.pk, Mail.LINK if shown == Status.LOCKED else Mail.CODE, now):
+    mail = Mail.LINK if shown == Status.LOCKED else Mail.CODE
+    if not ForgetPassword.objects.resend(record.pk, mail, now, rank):
         # Somebody else moved the row since it was read; say what they would be told now.
         record.refresh_from_db()
         raise _too_soon(record, now, client) if record.state in (State.SENT, State.VERIFIED) else _unknown()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import smtplib
 import ssl
+import statistics
+import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import django
 from django.core import mail
 from django.core.mail import EmailMessage
 
+from accounts.conf import conf
 from accounts.letters import UnmailableAddress
 
 STALE_SECONDS = 20
@@ -20,8 +26,8 @@ STALE_SECONDS = 20
 
 TURNS_OF_A_MAIL = 4
 """MAIL, RCPT, DATA, and the mail itself."""
-MAX_PAUSE = 1.0
-"""Seconds. Strangers may not hold up the mails of others for any longer."""
+LATEST = 16
+"""Mails of this process that a rehearsal takes one of, to last as long as it."""
 MAX_REHEARSALS = 20
 """In a row, on one connection. Postfix puts up with a hundred commands that do nothing (smtpd_junk_command_limit)."""
 
@@ -34,11 +40,42 @@ class Failure:
     permanent: bool = False
 
 
+class TooManyConnections(Exception):
+    """The server puts off one more connection while it serves others of this process: no mail is to blame for that."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A mail that has been handed over, or is just being: how many seconds that took, once it is over."""
+
+    begun: float
+    took: float = 0.0
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+_latest: deque[_Attempt] = deque(maxlen=LATEST)
+"""The mails that this process began last, on whatever connection and whatever became of them."""
+
+
+def seconds_of_a_mail() -> float:
+    """How long a mail takes at present: the median of the latest; 0 where there has been none yet."""
+    now = time.monotonic()
+    took = [attempt.took if attempt.over.is_set() else now - attempt.begun for attempt in list(_latest)]
+    return statistics.median(took) if took else 0.0
+
+
+def forget() -> None:
+    """Drop what is known of other mails, in a process that has been forked: those under way are the parent's."""
+    _latest.clear()
+    Connection.open_now = 0
+
+
 class Connection:
     """A mail connection that stays open between messages. It belongs to one thread; make one for each."""
 
-    seconds_of_a_mail = 0.0
-    """How long the latest mail of this process took, on whatever connection."""
+    open_now = 0
+    """How many connections of this process are open."""
+    _counting = threading.Lock()
 
     def __init__(self) -> None:
         self._backend: Any = None
@@ -48,12 +85,13 @@ class Connection:
     def send(self, message: EmailMessage) -> None:
         """Hand one message over. A connection that died while it lay idle costs a reconnect, not a retry.
 
-        Raises what smtplib and the socket raise; `classify` names it.
+        Raises what smtplib and the socket raise; `classify` names it. Raises TooManyConnections where the mail was not
+        even tried.
         """
-        reused, begun = self._open(), time.monotonic()
+        reused = self._open()
         try:
-            self._backend.send_messages([message])
-            Connection.seconds_of_a_mail = time.monotonic() - begun
+            with _timed():
+                self._backend.send_messages([message])
         except Exception as error:
             self.close()
             if not (reused and _was_closed_meanwhile(error)):
@@ -64,19 +102,23 @@ class Connection:
     def rehearse(self, message: EmailMessage) -> None:
         """Do for a decoy what `send` does for a mail, but for the mail: as many turns, as much to compute, as long.
 
-        As long, so that what the sender does next does not come sooner, either.
-        A failure is nobody's loss. Some servers hold it against a client if it asks for nothing too often, so a
-        connection without any mail is given up after a while.
+        As long as one of the latest mails, be it still under way: whatever waits behind a decoy waits as it would
+        behind a mail. A failure is nobody's loss. Some servers hold it against a client if it asks for nothing too
+        often, so a connection without any mail is given up after a while. Raises TooManyConnections as `send` does.
         """
         with suppress(OSError, smtplib.SMTPException):
             self._open()
             begun = time.monotonic()
+            # By chance: always the very latest would let whoever can slow a mail down choose how long this takes.
+            model = _latest[random.randrange(len(_latest))] if _latest else None  # nosec B311 # noqa: S311 (no secret)
             message.message().as_bytes()
             session = getattr(self._backend, "connection", None)
             for _ in range(TURNS_OF_A_MAIL):
                 if session is not None:
                     session.noop()
-            time.sleep(max(0.0, min(self.seconds_of_a_mail, MAX_PAUSE) - (time.monotonic() - begun)))
+            if model is not None:
+                model.over.wait(conf.MAIL_LEASE_SECONDS)
+                time.sleep(max(0.0, model.took - (time.monotonic() - begun)))
             self._used_at = time.monotonic()
         self._rehearsals += 1
         if self._rehearsals >= MAX_REHEARSALS:
@@ -88,6 +130,7 @@ class Connection:
             with suppress(OSError, smtplib.SMTPException):
                 self._backend.close()
             self._backend = None
+            self._count(-1)
         self._rehearsals = 0
 
     def _open(self) -> bool:
@@ -97,12 +140,19 @@ class Connection:
         if self._backend is not None:
             return True
         self._backend = new_backend()
+        self._count(+1)
         try:
             self._backend.open()
-        except Exception:
+        except Exception as error:
             self.close()  # a greeting or a login that failed may have left half a connection
+            if self.open_now and isinstance(error, smtplib.SMTPResponseException) and 400 <= error.smtp_code < 500:
+                raise TooManyConnections from error
             raise
         return False
+
+    def _count(self, more: int) -> None:
+        with Connection._counting:
+            Connection.open_now += more
 
     def _answers(self) -> bool:
         connection = getattr(self._backend, "connection", None)
@@ -110,6 +160,17 @@ class Connection:
             return connection is None or connection.noop()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    attempt = _Attempt(time.monotonic())
+    _latest.append(attempt)
+    try:
+        yield
+    finally:
+        attempt.took = time.monotonic() - attempt.begun
+        attempt.over.set()
 
 
 def new_backend() -> Any:

@@ -1,5 +1,8 @@
 """Mailing through Celery: a message holds the primary key of a row, and nothing else.
 
+It is a bell for one mail, and the mail that goes is the one whose turn it is: a queue is first come, first served, and
+whoever fills it would hold up all that come later.
+
 The row stays the outbox. A broker that is down, silent, or forgets a message costs a delay and no mail: the worker's
 own sweep publishes again what has been due for a while.
 """
@@ -11,6 +14,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -33,12 +37,16 @@ _local = threading.local()
 
 @shared_task(name="accounts.send_mail", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
 def send_mail(pk: str) -> None:
-    """Send the mail that this row owes, if it still owes one and nobody else is sending it."""
+    """Send one mail, if one is due that nobody else is sending; `pk` only tells one message from another."""
     if not hasattr(_local, "connection"):
         _local.connection = smtp.Connection()
+    mailer.relieve()
     # Where the pace of mails allows none just now, the mail stays due, and a sweep publishes it again.
-    if (allowed := pace.take(1)).count and not mailer.send(uuid.UUID(pk), _local.connection):
-        pace.give_back(allowed, 1)
+    if (allowed := pace.take(1)).count:
+        claimed = 0
+        with suppress(smtp.TooManyConnections):
+            claimed = mailer.send_due(_local.connection, 1, in_turn=pace.is_half_used(allowed))
+        pace.give_back(allowed, 1 - claimed)
 
 
 class PublishingCrew(workers.Crew):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from django.core.mail import EmailMessage
 from django.db import close_old_connections, connections
 
 from accounts import mailer, pace, smtp
 from accounts.conf import conf
+from accounts.windows import Taken
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ BATCH_WORTH = 0.5
 CROWDED = 0.9
 """The part of a processor that all senders may use together; beyond it, one more would only be in the others' way."""
 NAP_SECONDS = 1.0
+LONG_SECONDS = 0.25
+"""From so long a mail on, what its sender holds meanwhile is worth more than what it costs to take it anew."""
+CONTENT_SECONDS = 60.0
+"""How long the crew makes do with as many connections as the mail server has allowed it."""
 RELIEF_SECONDS = 0.25
 """How often somebody looks after the senders: far more often than a claimed mail may go unbegun."""
 
@@ -120,54 +125,89 @@ class Crew:
             self.stopping.wait(PROBE_SECONDS)
 
 
+class Bench:
+    """Where hands wait to be called. The one that sat down last goes first, for its connections are still warm."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[threading.Event] = []
+        self._dismissed = False
+        self.is_more_due = False
+        """Whether somebody has called since the latest claim began, or that claim cannot have been the last."""
+
+    def call(self, *, wake: bool) -> None:
+        """Say that more is due. With `wake`, a hand gets up for it; else whoever is at work goes on with it."""
+        with self._lock:
+            self.is_more_due = True
+            if wake and self._idle:
+                self._idle.pop().set()
+
+    def dismiss(self) -> None:
+        """Send everybody home, those who wait and those who come back."""
+        with self._lock:
+            self._dismissed = True
+            while self._idle:
+                self._idle.pop().set()
+
+    def wait(self, seconds: float | None) -> bool | None:
+        """Wait to be called: True if so or if more is due, False if dismissed, None if nothing was for so long."""
+        called = threading.Event()
+        with self._lock:
+            if self._dismissed or self.is_more_due:
+                return not self._dismissed
+            self._idle.append(called)
+        in_time = called.wait(seconds)
+        with self._lock:
+            if not in_time and called in self._idle:
+                self._idle.remove(called)
+                return None
+            return not self._dismissed
+
+
 class SendingCrew(Crew):
-    """Sends by threads of its own. They need no list: what is due stands in the table, and they take from there."""
+    """Sends by threads of its own. They need no list: what is due stands in the table, and they take from there.
+
+    As many are at work as pays. While mails are sent fast, one or two send them all. While each mail takes long, a hand
+    that has claimed one calls the next: waiting costs a thread and a connection, and next to no time of a processor.
+    """
 
     def __init__(self, hands: int) -> None:
         super().__init__(hands)
         self._threads.append(threading.Thread(target=self._relieve, name="mail-relief", daemon=True))
         self._hands = hands
+        self._bench = Bench()
         self._sending = 0
         self._batch = 1
         self._counting = threading.Lock()
-        # As many wake-ups as there are hands; one that does not fit finds everybody awake, and is dropped.
-        self._wake_ups: queue.Queue[bool] = queue.Queue(hands)
+        self._most, self._most_until = hands, float("inf")
 
     def owe(self, pks: Iterable[uuid.UUID]) -> None:
-        for _ in pks:
-            if not self._wake(True):
-                break
+        if any(True for _ in pks):
+            self.sweep()
 
     def sweep(self) -> None:
-        self._wake(True)
+        self._bench.call(wake=not self._sending or _mails_take_long())
 
     def dismiss(self) -> None:
-        for _ in range(self._hands):
-            self._wake_ups.put(False)
-
-    def _wake(self, go_on: bool) -> bool:
-        try:
-            self._wake_ups.put_nowait(go_on)
-        except queue.Full:
-            return False
-        return True
+        self._bench.dismiss()
 
     def _work(self) -> None:
-        connection = smtp.Connection()
-        go_on, patience = True, IDLE_SECONDS
+        connection, go_on = PatientConnection(), True
         while go_on:
-            try:
-                go_on = self._wake_ups.get(timeout=patience)
-            except queue.Empty:
-                if patience == IDLE_SECONDS:
-                    connection.close()
-                    connections.close_all()
-                    continue
-            patience = IDLE_SECONDS
-            with surviving("send"), self._counted():
-                crowded = self._send_all(connection)
-                patience = NAP_SECONDS if crowded else IDLE_SECONDS
-            close_old_connections()
+            called = self._bench.wait(IDLE_SECONDS)
+            if called is None:
+                connection.close()
+                connections.close_all()
+                called = self._bench.wait(None)
+            go_on = bool(called)
+            nap = True
+            while nap:
+                nap = False
+                with surviving("send"), self._counted() as is_welcome:
+                    nap = is_welcome and self._send_all(connection)
+                close_old_connections()
+                if nap:
+                    self.stopping.wait(NAP_SECONDS)
         connection.close()
         connections.close_all()
 
@@ -187,8 +227,7 @@ class SendingCrew(Crew):
                 time.sleep(min(allowed.wait, NAP_SECONDS, max(0.0, self._deadline - time.monotonic())))
                 continue
             begun, used = time.monotonic(), time.thread_time()
-            claimed = mailer.send_due(connection, allowed.count)
-            pace.give_back(allowed, allowed.count - claimed)
+            claimed = self._claim_and_send(connection, allowed)
             if claimed < allowed.count:
                 self._batch = 1
                 return False
@@ -198,26 +237,80 @@ class SendingCrew(Crew):
             if not self.stopping.is_set():
                 if crowded:
                     return True
-                self._wake(True)
+                self._bench.call(wake=True)
         return False
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        with self._counting:
-            self._sending += 1
+    def _claim_and_send(self, connection: smtp.Connection, allowed: Taken) -> int:
+        """Send as many mails as are allowed and due; returns how many were claimed."""
+
+        def call_another(claimed: int) -> None:
+            if claimed == allowed.count:
+                self._bench.call(wake=_mails_take_long())
+
+        self._bench.is_more_due = False
+        in_turn = not self._has_room_to_spare(allowed)
         try:
-            yield
+            claimed = mailer.send_due(connection, allowed.count, in_turn=in_turn, on_claim=call_another)
+        except smtp.TooManyConnections:
+            pace.give_back(allowed, allowed.count)
+            self._most, self._most_until = max(1, smtp.Connection.open_now), time.monotonic() + CONTENT_SECONDS
+            logger.warning("the mail server takes no more than %d connections of this process", self._most)
+            raise
+        pace.give_back(allowed, allowed.count - claimed)
+        return claimed
+
+    def _has_room_to_spare(self, allowed: Taken) -> bool:
+        """Whether mails may go before their turn: half of the hands and of the pace is kept for those whose turn it is.
+
+        So the first mail of a client finds a hand at once, whatever others have asked for.
+        """
+        busy = self._sending > max(1, self._hands // 2)
+        return self.stopping.is_set() or not (busy or pace.is_half_used(allowed))
+
+    @contextmanager
+    def _counted(self) -> Iterator[bool]:
+        """Count this hand among those at work, unless the server takes no more of them: then it is not welcome."""
+        with self._counting:
+            if time.monotonic() > self._most_until:
+                self._most, self._most_until = self._hands, float("inf")
+            is_welcome = self._sending < self._most
+            self._sending += is_welcome
+        try:
+            yield is_welcome
         finally:
             with self._counting:
-                self._sending -= 1
+                self._sending -= is_welcome
 
     def _relieve(self) -> None:
-        """Look after the hands: a server that says nothing may hold up one mail, but not those claimed with it."""
+        """Look after the hands: a server that says nothing may hold up one mail, but no other."""
         while not self.stopping.wait(RELIEF_SECONDS):
             with surviving("relieve"):
                 mailer.relieve()
+                if self._bench.is_more_due:  # everybody at work has been busy for all this time
+                    self._bench.call(wake=True)
             close_old_connections()
         connections.close_all()
+
+
+class PatientConnection(smtp.Connection):
+    """A connection whose thread gives its database connection back before it waits long for the mail server."""
+
+    def send(self, message: EmailMessage) -> None:
+        _let_the_database_go()
+        super().send(message)
+
+    def rehearse(self, message: EmailMessage) -> None:
+        _let_the_database_go()
+        super().rehearse(message)
+
+
+def _let_the_database_go() -> None:
+    if _mails_take_long():
+        connections.close_all()
+
+
+def _mails_take_long() -> bool:
+    return smtp.seconds_of_a_mail() >= LONG_SECONDS
 
 
 _lock = threading.Lock()

@@ -191,7 +191,8 @@ else:
     EMAIL_TIMEOUT = SMTP.get("timeout")
 
 MAIL_DISPATCH = env.choice("MAIL_DISPATCH", "thread", ("thread", "celery", "inline", "none"))
-MAIL_THREADS = env.number("MAIL_THREADS", 4, least=1, most=64)
+# MAIL_THREADS is its former name.
+MAIL_SENDERS = env.number("MAIL_SENDERS", env.number("MAIL_THREADS", 32, least=1, most=256), least=1, most=256)
 MAIL_SWEEP_SECONDS = env.number("MAIL_SWEEP_SECONDS", 10, least=1, most=3600)
 MAIL_LEASE_SECONDS = env.number("MAIL_LEASE_SECONDS", 120, least=1, most=3600)
 MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)

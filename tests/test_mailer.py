@@ -27,7 +27,7 @@ from accounts.choices import EventKind, State
 from accounts.choices import Mail as Due
 from accounts.lookup import Mailbox, find_mailboxes
 from accounts.models import ForgetPassword, PasswordResetEvent
-from accounts.querysets import NOTHING_DUE, ForgetPasswordQuerySet
+from accounts.querysets import NOTHING_DUE, ForgetPasswordQuerySet, turn_of
 from accounts.smtp import Connection
 from tests.conftest import API, Letter, PostOffice
 
@@ -383,12 +383,73 @@ def test_nothing_is_claimed_before_its_time(user: Any, later: Later) -> None:
     assert claim(record)
 
 
-def test_the_longest_due_goes_first(user: Any, later: Later) -> None:
+def test_mails_go_by_their_turns(user: Any, later: Later) -> None:
     first, second = looked(), looked()
-    ForgetPassword.objects.filter(pk=first.pk).update(mail_next_at=timezone.now() + timedelta(seconds=1))
-    later(seconds=2)
+    ForgetPassword.objects.filter(pk=first.pk).update(mail_turn_at=timezone.now() + timedelta(seconds=1))
     assert due_now(10) == [second.pk, first.pk]
     assert due_now(1) == [second.pk]
+
+
+def test_a_mail_before_its_turn_goes_only_where_that_is_allowed(user: Any, later: Later) -> None:
+    record = looked(mail_turn_at=turn_of(3, timezone.now()))
+    assert ForgetPassword.objects.claim(timezone.now(), 1, in_turn=True) == []
+    later(seconds=119)
+    assert ForgetPassword.objects.claim(timezone.now(), 1, in_turn=True) == []
+    later(seconds=1)
+    assert ForgetPassword.objects.claim(timezone.now(), 1, in_turn=True) == [record.pk]
+
+
+def test_a_client_waits_a_minute_for_each_mail_it_has_asked_for_before_and_for_no_more_than_nineteen() -> None:
+    now = timezone.now()
+    assert [(turn_of(rank, now) - now) / timedelta(minutes=1) for rank in (1, 2, 20, 21, 5000)] == [0, 1, 19, 19, 19]
+
+
+@pytest.mark.parametrize("email", ["ada@example.com", "nobody@example.com"])
+def test_a_request_and_a_resend_take_their_place_by_what_their_client_has_asked_for(
+    api: API, user: Any, clock: Any, later: Later, settings: Any, email: str
+) -> None:
+    settings.PASSWORD_RESET_COOLDOWN = 0
+    for number in range(3):
+        api.request(f"somebody{number}@example.com")
+    api.request(email)
+    record = ForgetPassword.objects.get(email=email)
+    assert record.mail_turn_at == record.mail_next_at + timedelta(minutes=3)
+    mailer.look()
+    mailer.send_due(taking(), 10)
+    api.mutate("resendPasswordResetCode", requestId=record.handle)
+    record.refresh_from_db()
+    assert record.mail_turn_at == record.mail_next_at + timedelta(minutes=4)
+
+
+def test_a_mail_that_is_tried_again_stands_as_far_behind_as_before(user: Any, clock: Any) -> None:
+    record = looked(mail_turn_at=turn_of(5, timezone.now()))
+    mailer.send(record.pk, failing(GREYLISTED))
+    record.refresh_from_db()
+    assert record.mail_turn_at == record.mail_next_at + timedelta(minutes=4)
+
+
+def test_the_news_of_a_change_and_a_mail_that_is_revived_stand_behind_nothing(user: Any, clock: Any) -> None:
+    record = looked(mail_turn_at=turn_of(5, timezone.now()))
+    mailer.send(record.pk, failing(NOBODY_HERE))
+    record.refresh_from_db()
+    assert (record.mail_next_at, record.mail_turn_at) == (None, None)
+    ForgetPassword.objects.revive(timezone.now())
+    record.refresh_from_db()
+    assert record.mail_turn_at == record.mail_next_at == timezone.now()
+
+
+def test_no_steady_flood_of_one_client_holds_up_the_first_mail_of_another(
+    api: API, user: Any, clock: Any, later: Later
+) -> None:
+    for number in range(15):
+        api.request(f"nobody{number}@example.com")
+    later(seconds=30)
+    ForgetPassword.objects.create(email="ada@example.com", email_digest=codes.address_digest("ada@example.com"))
+    mailer.look()
+    first_two = ForgetPassword.objects.in_bulk(due_now(2))
+    assert "ada@example.com" in {record.email for record in first_two.values()}
+    later(minutes=15)
+    assert len(ForgetPassword.objects.claim(timezone.now(), 20, in_turn=True)) == 16  # and none waits for ever
 
 
 # --- Send ------------------------------------------------------------------------------------------------------------
@@ -637,8 +698,8 @@ def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_l
 ) -> None:
     record, take, connection = looked(), ForgetPasswordQuerySet.claim, taking()
 
-    def claim_and_be_overtaken(rows: ForgetPasswordQuerySet, *args: Any) -> list[uuid.UUID]:
-        took = take(rows, *args)
+    def claim_and_be_overtaken(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> list[uuid.UUID]:
+        took = take(rows, *args, **options)
         happens(record)
         return took
 
@@ -653,8 +714,8 @@ def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_l
 def test_a_row_deleted_between_the_claim_and_the_mail_stops_nobody(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     record, take, connection = looked(), ForgetPasswordQuerySet.claim, taking()
 
-    def claim_and_delete(rows: ForgetPasswordQuerySet, *args: Any) -> list[uuid.UUID]:
-        took = take(rows, *args)
+    def claim_and_delete(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> list[uuid.UUID]:
+        took = take(rows, *args, **options)
         ForgetPassword.objects.all().delete()
         return took
 

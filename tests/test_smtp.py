@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.smtp_server import DROP, HOLD, SMTPServer, closed_port, mail_server, 
 
 @pytest.fixture
 def server(settings: Any) -> Iterator[SMTPServer]:
+    smtp.forget()
     with mail_server(settings) as server:
         yield server
 
@@ -77,15 +80,89 @@ def test_a_rehearsal_takes_the_turns_of_a_mail_and_mails_nothing(server: SMTPSer
     assert len(server.letters) == server.stages["CONNECT"] == 1
 
 
-@pytest.mark.parametrize(("took", "least", "most"), [(0.5, 0.1, 0.5), (30.0, 0.5, 1.0), (0.0, 0.0, 0.0)])
-def test_a_rehearsal_takes_as_long_as_the_latest_mail_within_reason(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch, took: float, least: float, most: float
+@pytest.mark.parametrize("took", [0.0, 0.5, 30.0])
+def test_a_rehearsal_takes_as_long_as_a_mail_however_long_that_is(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, took: float
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(Connection, "seconds_of_a_mail", took)
+    connection.send(mail())
+    smtp._latest[0].took = took
     monkeypatch.setattr("accounts.smtp.time.sleep", pauses.append)
     connection.rehearse(mail())
-    assert least <= pauses[-1] <= most
+    assert max(0.0, took - 0.4) <= pauses[-1] <= took
+
+
+def test_a_rehearsal_takes_one_of_the_latest_mails_for_its_model(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    for number in range(smtp.LATEST + 1):
+        connection.send(mail())
+        smtp._latest[-1].took = 1000.0 + number
+    monkeypatch.setattr("accounts.smtp.time.sleep", pauses.append)
+    for _ in range(200):
+        connection.rehearse(mail())
+    assert {round(pause) for pause in pauses} <= {1000 + number for number in range(1, smtp.LATEST + 1)}
+    assert len({round(pause) for pause in pauses}) > smtp.LATEST / 2
+
+
+def test_a_rehearsal_waits_for_the_end_of_a_mail_that_is_under_way(server: SMTPServer, connection: Connection) -> None:
+    server.on("DATA", HOLD)
+    other = Connection()
+    sender = threading.Thread(target=lambda: other.send(mail()))
+    sender.start()
+    server.wait_until(lambda: server.stages["DATA"])
+    rehearsed = threading.Thread(target=lambda: connection.rehearse(mail()))
+    rehearsed.start()
+    server.wait_until(lambda: server.stages["NOOP"] == smtp.TURNS_OF_A_MAIL)
+    assert rehearsed.is_alive()
+    server.release("DATA")
+    rehearsed.join(30)
+    sender.join(30)
+    other.close()
+    assert not rehearsed.is_alive()
+
+
+def test_a_mail_that_fails_is_as_good_a_model_as_any(server: SMTPServer, connection: Connection) -> None:
+    server.on("RCPT", "451 4.7.1 Later")
+    failure_of(connection)
+    assert len(smtp._latest) == 1
+    assert smtp._latest[0].over.is_set()
+
+
+def test_where_no_mail_has_been_sent_a_rehearsal_waits_for_nothing(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("accounts.smtp.time.sleep")
+    connection.rehearse(mail())
+
+
+def test_how_long_a_mail_takes_is_the_median_of_the_latest_and_counts_those_under_way(
+    server: SMTPServer, connection: Connection
+) -> None:
+    assert smtp.seconds_of_a_mail() == 0
+    for took in (1.0, 2.0, 60.0):
+        connection.send(mail())
+        smtp._latest[-1].took = took
+    assert smtp.seconds_of_a_mail() == 2.0
+    for begun in range(2):
+        smtp._latest.append(smtp._Attempt(time.monotonic() - 100 - begun))
+    assert smtp.seconds_of_a_mail() == 60.0
+
+
+def test_a_server_that_takes_no_further_connection_is_no_failure_of_the_mail(
+    server: SMTPServer, connection: Connection
+) -> None:
+    connection.send(mail())
+    server.on("CONNECT", "421 4.7.0 Too many connections from you")
+    further = Connection()
+    for act in (further.send, further.rehearse):
+        with pytest.raises(smtp.TooManyConnections):
+            act(mail())
+    assert Connection.open_now == 1
+    connection.close()
+    assert failure_of(further) == Failure("smtp_421")
+    assert Connection.open_now == 0
 
 
 def test_a_connection_that_only_rehearses_is_given_up_before_the_server_minds(

@@ -25,7 +25,9 @@ from accounts import batches, codes, dispatch, mailer, receivers, signals, smtp,
 from accounts.addresses import fold
 from accounts.choices import State
 from accounts.models import ForgetPassword
+from accounts.querysets import turn_of
 from tests.conftest import API
+from tests.deployment import wait_until
 from tests.smtp_server import DROP, HOLD, SMTPServer, environment, mail_server
 
 MakeUser = Callable[..., Any]
@@ -43,6 +45,7 @@ WAIT = 30
 @pytest.fixture
 def server(settings: Any, transactional_db: None) -> Iterator[SMTPServer]:
     """A mail server with this process's threads mailing to it; they end before the server and the database do."""
+    smtp.forget()
     settings.MAIL_DISPATCH = "thread"
     settings.MAIL_SWEEP_SECONDS = 0.05
     with mail_server(settings) as server:
@@ -50,6 +53,11 @@ def server(settings: Any, transactional_db: None) -> Iterator[SMTPServer]:
         for stage in list(server.stages):
             server.release(stage)
         workers.stop()
+
+
+@pytest.fixture
+def mails_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "seconds_of_a_mail", lambda: workers.LONG_SECONDS)
 
 
 @pytest.fixture
@@ -153,7 +161,7 @@ def test_all_are_shown_sent_while_the_mail_server_holds_every_mail(
 
 
 def test_many_mails_share_few_connections(settings: Any, server: SMTPServer, make_user: MakeUser) -> None:
-    settings.MAIL_THREADS = 1
+    settings.MAIL_SENDERS = 1
     for number in range(10):
         make_user(f"user{number}@example.com")
         asked(f"user{number}@example.com")
@@ -270,7 +278,7 @@ def test_a_resend_is_mailed_without_waiting_for_a_sweep(
 def test_wake_ups_that_find_everybody_awake_are_dropped_and_no_mail_is(
     settings: Any, server: SMTPServer, make_user: MakeUser
 ) -> None:
-    settings.MAIL_THREADS, settings.MAIL_SWEEP_SECONDS = 1, 3600
+    settings.MAIL_SENDERS, settings.MAIL_SWEEP_SECONDS = 1, 3600
     server.on("MAIL", HOLD)
     emails = [f"user{number}@example.com" for number in range(6)]
     all_sent = wait_for_settled(len(emails))
@@ -290,16 +298,16 @@ def test_wake_ups_that_find_everybody_awake_are_dropped_and_no_mail_is(
 def test_a_sender_claims_one_mail_at_a_time_from_a_slow_server_and_many_from_a_fast_one(
     settings: Any, server: SMTPServer, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.MAIL_THREADS = 1
+    settings.MAIL_SENDERS = 1
     emails = [f"user{number}@example.com" for number in range(30)]
     for email in emails:
         make_user(email)
     limits: list[int] = []
     send_due = mailer.send_due
 
-    def noting(connection: smtp.Connection, limit: int) -> int:
+    def noting(connection: smtp.Connection, limit: int, **options: Any) -> int:
         limits.append(limit)
-        return send_due(connection, limit)
+        return send_due(connection, limit, **options)
 
     monkeypatch.setattr(mailer, "send_due", noting)
     monkeypatch.setattr(workers, "BATCH_WORTH", 1e-9)
@@ -373,11 +381,11 @@ def test_one_broken_round_ends_no_thread_and_says_nothing_secret(
             raise ZeroDivisionError("ada@example.com")
         return look()
 
-    def send_or_break(*args: Any) -> int:
+    def send_or_break(*args: Any, **options: Any) -> int:
         if "send" in broken:
             broken.remove("send")
             raise ZeroDivisionError("ada@example.com")
-        return send(*args)
+        return send(*args, **options)
 
     monkeypatch.setattr(mailer, "look", look_or_break)
     monkeypatch.setattr(mailer, "send_due", send_or_break)
@@ -431,7 +439,7 @@ def test_a_row_whose_own_mail_fails_stops_no_look(server: SMTPServer, make_user:
 
 
 def test_stopping_sends_what_is_queued(settings: Any, server: SMTPServer, make_user: MakeUser) -> None:
-    settings.MAIL_THREADS, settings.MAIL_SWEEP_SECONDS = 1, 3600
+    settings.MAIL_SENDERS, settings.MAIL_SWEEP_SECONDS = 1, 3600
     server.on("MAIL", HOLD)
     emails = [f"user{number}@example.com" for number in range(4)]
     for email in emails:
@@ -447,7 +455,7 @@ def test_stopping_sends_what_is_queued(settings: Any, server: SMTPServer, make_u
 def test_stopping_does_not_wait_for_a_server_that_is_silent_and_gives_its_claim_back(
     settings: Any, server: SMTPServer, user: Any
 ) -> None:
-    settings.MAIL_THREADS = 1
+    settings.MAIL_SENDERS = 1
     server.on("MAIL", HOLD)
     asked()
     server.wait_until(lambda: server.stages["MAIL"])
@@ -502,7 +510,7 @@ def test_the_threads_leave_no_database_connection_open(server: SMTPServer, user:
 def test_a_sender_lets_go_of_a_database_connection_that_has_come_of_age(
     settings: Any, server: SMTPServer, user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.MAIL_THREADS = 1
+    settings.MAIL_SENDERS = 1
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
     closed, close = threading.Event(), BaseDatabaseWrapper.close
 
@@ -633,7 +641,7 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
     crew = workers.SendingCrew(2)
     limits: list[int] = []
 
-    def full_until_another_comes(connection: smtp.Connection, limit: int) -> int:
+    def full_until_another_comes(connection: smtp.Connection, limit: int, **options: Any) -> int:
         limits.append(limit)
         if len(limits) == 4:
             crew._send_all(connection)
@@ -643,3 +651,162 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
     crew._send_all(smtp.Connection())
     crew._send_all(smtp.Connection())
     assert limits == [1, 2, 4, 8, 8, 1]
+
+
+# --- Who is at work --------------------------------------------------------------------------------------------------
+
+
+def test_the_hand_that_sat_down_last_is_called_first() -> None:
+    bench, called = workers.Bench(), []
+
+    def sit_down(name: str) -> threading.Thread:
+        def wait() -> None:
+            assert bench.wait(WAIT)
+            called.append(name)
+
+        sitting = len(bench._idle)
+        thread = threading.Thread(target=wait)
+        thread.start()
+        wait_until(lambda: len(bench._idle) == sitting + 1)
+        return thread
+
+    threads = [sit_down("first"), sit_down("second"), sit_down("third")]
+    for thread in reversed(threads):
+        bench.call(wake=True)
+        thread.join(WAIT)
+    assert called == ["third", "second", "first"]
+
+
+def test_a_call_that_finds_nobody_is_heard_by_whoever_comes_next() -> None:
+    bench = workers.Bench()
+    bench.call(wake=True)
+    assert bench.wait(0) is True
+    bench.is_more_due = False
+    assert bench.wait(0) is None
+    assert bench._idle == []
+
+
+def test_whoever_is_sent_home_goes_though_more_is_due() -> None:
+    bench = workers.Bench()
+    bench.call(wake=True)
+    bench.dismiss()
+    assert bench.wait(0) is False
+
+
+def test_a_slow_server_is_sent_as_many_mails_at_once_as_there_are_hands(
+    settings: Any, server: SMTPServer, make_user: MakeUser, mails_take_long: None
+) -> None:
+    settings.MAIL_SENDERS = 6
+    emails = [f"user{number}@example.com" for number in range(6)]
+    for email in emails:
+        make_user(email)
+    left_by_another_process(settings, *emails)
+    server.on("DATA", HOLD)
+    dispatch.start()
+    server.wait_until(lambda: server.stages["DATA"] == 6)
+
+
+def test_a_server_that_turns_slow_is_sent_more_at_once_though_nobody_knew_it_for_slow(
+    settings: Any, server: SMTPServer, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "RELIEF_SECONDS", 0.01)
+    settings.MAIL_SENDERS, settings.MAIL_SWEEP_SECONDS = 4, 3600
+    monkeypatch.setattr(smtp, "seconds_of_a_mail", lambda: 0.0)
+    emails = [f"user{number}@example.com" for number in range(4)]
+    for email in emails:
+        make_user(email)
+    left_by_another_process(settings, *emails)
+    server.on("DATA", HOLD)
+    dispatch.start()
+    server.wait_until(lambda: server.stages["DATA"] == 4)
+
+
+def test_a_fast_server_is_sent_all_by_few(settings: Any, server: SMTPServer, make_user: MakeUser) -> None:
+    settings.MAIL_SENDERS = 32
+    for number in range(20):
+        make_user(f"user{number}@example.com")
+        all_sent = wait_for_settled(1)
+        asked(f"user{number}@example.com")
+        all_sent()
+    assert server.stages["CONNECT"] <= 4  # the probe's is among them
+
+
+def test_half_of_the_hands_are_kept_for_mails_whose_turn_has_come(
+    settings: Any, server: SMTPServer, make_user: MakeUser, mails_take_long: None
+) -> None:
+    settings.MAIL_SENDERS = 4
+    before_their_turn = [f"user{number}@example.com" for number in range(4)]
+    for email in (*before_their_turn, "ada@example.com"):
+        make_user(email)
+    settings.MAIL_DISPATCH = "none"
+    for number, email in enumerate(before_their_turn):
+        asked(email, mail_turn_at=turn_of(number + 2, timezone.now()))
+    settings.MAIL_DISPATCH = "thread"
+    server.on("DATA", HOLD)
+    dispatch.start()
+    server.wait_until(lambda: server.stages["DATA"] == 2)
+    asked("ada@example.com")
+    server.wait_until(lambda: server.stages["DATA"] == 3)
+    assert ForgetPassword.objects.filter(email="ada@example.com", mail_claimed_at__isnull=False).exists()
+    assert ForgetPassword.objects.filter(mail_claimed_at=None).count() == 2
+
+
+def test_what_is_before_its_turn_may_use_half_of_the_pace_and_leaves_the_rest(
+    settings: Any, server: SMTPServer, make_user: MakeUser
+) -> None:
+    settings.MAIL_DISPATCH, settings.MAIL_PER_MINUTE = "none", 8
+    for number in range(10):
+        asked(f"nobody{number}@example.com", mail_turn_at=turn_of(number + 1, timezone.now()))
+    mailer.look()
+    crew, connection = workers.SendingCrew(1), smtp.Connection()
+    crew._send_all(connection)
+    assert ForgetPassword.objects.filter(mail_due="").count() <= 5
+    make_user("ada@example.com")
+    asked("ada@example.com")
+    mailer.look()
+    crew._send_all(connection)
+    connection.close()
+    assert recipients(server) == ["ada@example.com"]
+
+
+def test_a_crew_makes_do_with_the_connections_that_the_server_allows_and_loses_no_mail_and_no_try(
+    settings: Any,
+    server: SMTPServer,
+    make_user: MakeUser,
+    mails_take_long: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.MAIL_SENDERS = 4
+    monkeypatch.setattr(smtp, "server_answers", lambda: True)
+    emails = [f"user{number}@example.com" for number in range(5)]
+    for email in emails:
+        make_user(email)
+    all_sent = wait_for_settled(len(emails))
+    asked(emails[0])
+    server.wait_until(lambda: server.letters)
+    server.on("CONNECT", "421 4.7.0 Too many connections")
+    for email in emails[1:]:
+        asked(email)
+    all_sent()
+    assert recipients(server) == emails
+    assert set(ForgetPassword.objects.values_list("mail_attempts", flat=True)) == {1}
+    assert "takes no more than 1 connections" in caplog.text or server.stages["CONNECT"] == 1
+
+
+def test_a_hand_holds_no_database_connection_while_a_mail_takes_long(
+    settings: Any, server: SMTPServer, user: Any, mails_take_long: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAIL_SENDERS, settings.MAIL_SWEEP_SECONDS = 1, 3600
+    held: list[bool] = []
+    send = smtp.Connection.send
+
+    def note(connection: smtp.Connection, message: Any) -> None:
+        held.append(connections["default"].connection is not None)
+        send(connection, message)
+
+    monkeypatch.setattr(smtp.Connection, "send", note)
+    sent = wait_for_settled(1)
+    asked()
+    sent()
+    assert held == [False]

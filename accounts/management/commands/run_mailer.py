@@ -21,7 +21,7 @@ class Command(BaseCommand):
     help = "Mail what is due until told to stop (SIGTERM, Ctrl+C). Run as many as you like; they share the work."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--threads", type=int, default=conf.MAIL_THREADS, help="mails sent at once")
+        parser.add_argument("--threads", type=int, default=conf.MAIL_SENDERS, help="mails sent at once, at the most")
         parser.add_argument("--once", action="store_true", help="mail what is due now, and end")
 
     def handle(self, *args: Any, threads: int, once: bool, **options: Any) -> None:
