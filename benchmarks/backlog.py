@@ -48,11 +48,19 @@ def fill(number: int) -> None:
     rows.make_due(1)
     template = ForgetPassword.objects.get()
     long_ago = template.created_at - timedelta(hours=2)
-    ForgetPassword.objects.update(mail_next_at=long_ago)
+    ForgetPassword.objects.update(mail_next_at=long_ago, mail_turn_at=long_ago)
     users = "(SELECT min(id) FROM auth_user) + n %% (SELECT count(*) FROM auth_user)"
     due = "template.mail_next_at + n * interval '1 millisecond'"
     if number > 1:
-        rows.multiply(template, number - 1, id="gen_random_uuid()", user_id=users, mail_next_at=due, created_at=due)
+        rows.multiply(
+            template,
+            number - 1,
+            id="gen_random_uuid()",
+            user_id=users,
+            mail_next_at=due,
+            mail_turn_at=due,
+            created_at=due,
+        )
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE accounts_forgetpassword")
 

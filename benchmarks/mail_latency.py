@@ -133,7 +133,7 @@ def report_load(site: Site, report: Report, name: str, rate: float, seconds: flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=4, help="MAIL_THREADS of each of the two processes")
+    parser.add_argument("--threads", type=int, default=4, help="MAIL_SENDERS of each of the two processes")
     parser.add_argument("--delay", type=float, default=20, help="milliseconds for each command of the mail server")
     parser.add_argument("--seconds", type=float, default=15, help="length of each load")
     parser.add_argument("--short", action="store_true", help="half a minute: a third of the length")
@@ -156,7 +156,7 @@ def serving(delay: float, threads: int) -> Iterator[Site]:
         with counting_sink(delay, log=log) as smtp:
             database = os.environ.get("DATABASE_URL", f"sqlite:///{folder}/db.sqlite3")
             variables = {**sites.site_environment(port), **mailing_to(smtp.port), "DATABASE_URL": database}
-            variables["MAIL_THREADS"] = str(threads)
+            variables["MAIL_SENDERS"] = str(threads)
             subprocess.run([sys.executable, "-c", PREPARE], env=variables, cwd=sites.ROOT, check=True)  # nosec B603 # noqa: S603 (our own script)
             with sites.granian(variables, port, 2):
                 yield Site(port, log)

@@ -1,7 +1,7 @@
 """A mail server that takes everything and keeps nothing, cheap enough not to be what a benchmark measures.
 
-    python -m benchmarks.smtp_sink [milliseconds for each command] [--mail MS] [--refuse half|all] [--port PORT]
-                                   [--certificate FILE] [--log FILE]
+    python -m benchmarks.smtp_sink [milliseconds for each command] [--mail MS [--vary PART]] [--refuse half|all]
+                                   [--port PORT] [--certificate FILE] [--log FILE]
 
 It offers STARTTLS where it has a certificate (with its key, in one file), and writes a line for each mail into the log:
 the recipient, and the time at which it took the mail. It prints its port; after that, for each line of its input, the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import ssl
 import subprocess  # nosec B404 # it runs our own modules
 import sys
@@ -79,6 +80,7 @@ class _Session(asyncio.Protocol):
     taken = 0
     delay = 0.0
     delay_of_mail = 0.0
+    vary = 0.0
     refuse = "none"
     tls: ssl.SSLContext | None = None
     log: TextIO | None = None
@@ -107,7 +109,8 @@ class _Session(asyncio.Protocol):
         verb = line[:4].upper()
         if self.in_data:
             self.in_data = False
-            self._later(self._take, after=self.delay_of_mail)
+            varied = random.uniform(1 - self.vary, 1 + self.vary)  # nosec B311 # noqa: S311 (a benchmark)
+            self._later(self._take, after=self.delay_of_mail * varied)
         elif verb == b"RCPT" and self._refuses(line):
             self._answer(b"550 5.1.1 nobody here\r\n")
         elif verb == b"DATA":
@@ -165,13 +168,14 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("milliseconds", nargs="?", type=float, default=0.0, help="before each answer")
     parser.add_argument("--mail", type=float, default=0.0, help="milliseconds before a mail is taken")
+    parser.add_argument("--vary", type=float, default=0.0, help="by what part of that a mail takes longer or shorter")
     parser.add_argument("--refuse", choices=("none", "half", "all"), default="none", help="which recipients")
     parser.add_argument("--port", type=int, default=0, help="by default a free one")
     parser.add_argument("--certificate", help="a file with certificate and key, to offer STARTTLS")
     parser.add_argument("--log", help="a file for the recipient and the time of each mail")
     options = parser.parse_args()
     _Session.delay, _Session.delay_of_mail = options.milliseconds / 1000, options.mail / 1000
-    _Session.refuse = options.refuse
+    _Session.refuse, _Session.vary = options.refuse, options.vary
     if options.certificate:
         _Session.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         _Session.tls.load_cert_chain(options.certificate)

@@ -32,7 +32,7 @@ from benchmarks.smtp_sink import sink
 from benchmarks.timing import TOLERANCE, postgresql, shown_delay, since
 from tests.smtp_server import closed_port
 
-WARM_UP = 40
+WARM_UP = 160
 """Half of them known: enough to occupy every sender thread of two workers."""
 CROWD = 40
 """Known addresses, and unknown ones, that wait for the dead server: together they fit into one look."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
-from drills.scene import Drill, Scene
+from drills.scene import SENDERS, Drill, Scene
 from drills.verdict import Repeats
 from tests.deployment import wait_until
 from tests.smtp_server import DROP, HOLD
 
-SENDERS = 4
-"""Mails sent at once by a process: the default of MAIL_THREADS."""
 MARKED_TOGETHER = 10
 """Mails of a thread that wait for their marks, at the most: MARK_MAILS of accounts/batches.py, which needs Django."""
 UNMARKED = SENDERS * MARKED_TOGETHER

@@ -23,6 +23,8 @@ from tests.smtp_server import HOLD
 
 SLOWNESS = 0.02
 """Seconds that the mail server takes for each command, so that there is always a mail under way."""
+SENDERS = 4
+"""Mails that a process sends at once, at the most."""
 RECOVERY_SECONDS = 90.0
 """How long a drill waits until nothing is due; what is left then has been lost."""
 ROWS = "SELECT id, email_digest, state, looked_at IS NOT NULL AND mail_due = '' FROM accounts_forgetpassword"
@@ -167,6 +169,8 @@ class Drill:
     def _environment(self, size: Size, database: str) -> dict[str, str]:
         return {
             "MAIL_DISPATCH": self.dispatch,
+            # Fewer than by default: what may be mailed twice is what all of them have in hand.
+            "MAIL_SENDERS": str(SENDERS),
             "MAIL_OVERDUE_SECONDS": "2",
             "EMAIL_TIMEOUT": "3",
             # Limits are not what is drilled: a client that was not answered must be free to ask again.

@@ -52,7 +52,8 @@ BAD = {
     "EMAIL_USE_TLS": "starttls",
     "EMAIL_TIMEOUT": "1000",
     "MAIL_DISPATCH": "pigeon",
-    "MAIL_THREADS": "0",
+    "MAIL_SENDERS": "0",
+    "MAIL_THREADS": "257",
     "MAIL_SWEEP_SECONDS": "0",
     "MAIL_LEASE_SECONDS": "x",
     "MAIL_RETRY_SECONDS": "",
@@ -266,3 +267,9 @@ def test_another_database_gets_none_of_the_options_of_sqlite() -> None:
     assert (given["USER"], given["PASSWORD"], given["HOST"], given["NAME"]) == ("u", "p@ss", "db", "recovery")
     assert not given.get("OPTIONS")
     assert given["CONN_HEALTH_CHECKS"] is True
+
+
+def test_senders_go_by_their_former_name_too_and_the_present_one_counts() -> None:
+    assert load(**PRODUCTION)["MAIL_SENDERS"] == 32
+    assert load(**PRODUCTION, MAIL_THREADS="3")["MAIL_SENDERS"] == 3
+    assert load(**PRODUCTION, MAIL_THREADS="3", MAIL_SENDERS="5")["MAIL_SENDERS"] == 5
