@@ -7,7 +7,8 @@
 at random. A stranger asks for three mails to mailboxes of their own, for one to the address they wonder about, and for
 a fourth of their own, while the process has four senders: the fourth has to wait for one of the others. Each request
 comes as from another client, so that none stands behind for what the others asked. What is timed is when the fourth
-arrives. The AUC compares known with unknown addresses, as in benchmarks/timing.py; 0.45 to 0.55 is accepted.
+arrives. The AUC compares known with unknown addresses, as in benchmarks/timing.py. Each pair takes ten seconds, so
+there are few: what counts is whether all of the interval is outside of 0.45 to 0.55.
 
 **A flood.** Addresses without an account are asked for from few clients and from many, each within its limit; then an
 owner asks once. What is timed is when the owner's mail arrives, with the defaults, and with a pace of 20 a minute.
@@ -35,7 +36,7 @@ from benchmarks.smtp_sink import counting_sink
 from benchmarks.timing import TOLERANCE, postgresql
 
 SECONDS_OF_A_MAIL = 1.5
-VARY = 0.2
+VARY = 0.1
 FIRST_OF_ALL = 16
 """Mails that are sent before anything is timed, so that decoys have something to go by."""
 OWN = 3
@@ -112,7 +113,7 @@ def own_mail(pairs: int) -> tuple[list[str], bool]:
             waited[group].append((stranger.arrival(probe) - asked) * 1000)
             time.sleep(SECONDS_OF_A_MAIL)  # for what may still be under way
     told = compare(waited["known"], waited["unknown"])
-    bad = abs(told.auc - 0.5) > TOLERANCE
+    bad = told.low > 0.5 + TOLERANCE or told.high < 0.5 - TOLERANCE
     return [
         f"One's own mail behind that of another: {pairs} known and {pairs} unknown addresses, a mail takes "
         f"{SECONDS_OF_A_MAIL * (1 - VARY):g} to {SECONDS_OF_A_MAIL * (1 + VARY):g} s. It arrived after "

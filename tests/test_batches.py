@@ -417,3 +417,27 @@ def test_a_worker_of_the_queue_leaves_to_a_sweep_what_the_pace_holds_back(
     tasks._local.connection.close()
     assert still_due() == [record.email for record in owed[1:]]
     assert in_hand() == []
+
+
+def test_a_worker_of_the_queue_sends_the_mail_whose_turn_it_is_whatever_row_the_message_names(
+    server: SMTPServer, clock: Any, owed: list[ForgetPassword]
+) -> None:
+    tasks.send_mail(str(owed[-1].pk))
+    tasks._local.connection.close()
+    assert still_due() == EMAILS[1:]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_decoy_takes_as_much_of_the_pace_from_a_worker_of_the_queue_as_a_mail(
+    settings: Any, server: SMTPServer, make_user: Callable[..., Any], known: bool
+) -> None:
+    settings.MAIL_PER_MINUTE = 5
+    if known:
+        make_user("ada@example.com")
+    record = ForgetPassword.objects.create(
+        email="ada@example.com", email_digest=codes.address_digest("ada@example.com")
+    )
+    mailer.look()
+    tasks.send_mail(str(record.pk))
+    tasks._local.connection.close()
+    assert pace.take(5).count == 4

@@ -115,6 +115,7 @@ def test_a_rehearsal_waits_for_the_end_of_a_mail_that_is_under_way(server: SMTPS
     rehearsed = threading.Thread(target=lambda: connection.rehearse(mail()))
     rehearsed.start()
     server.wait_until(lambda: server.stages["NOOP"] == smtp.TURNS_OF_A_MAIL)
+    rehearsed.join(0.2)
     assert rehearsed.is_alive()
     server.release("DATA")
     rehearsed.join(30)

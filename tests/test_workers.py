@@ -794,6 +794,24 @@ def test_a_crew_makes_do_with_the_connections_that_the_server_allows_and_loses_n
     assert "takes no more than 1 connections" in caplog.text or server.stages["CONNECT"] == 1
 
 
+def test_no_more_hands_are_at_work_than_the_server_takes_connections_until_a_while_later(
+    server: SMTPServer, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew, connection = workers.SendingCrew(4), smtp.Connection()
+
+    def full(*args: Any, **options: Any) -> int:
+        raise smtp.TooManyConnections
+
+    monkeypatch.setattr(mailer, "send_due", full)
+    with suppress(smtp.TooManyConnections):
+        crew._send_all(connection)
+    with crew._counted() as first, crew._counted() as second:
+        assert (first, second) == (True, False)
+    monkeypatch.setattr(crew, "_most_until", 0)
+    with crew._counted() as first, crew._counted() as second:
+        assert (first, second) == (True, True)
+
+
 def test_a_hand_holds_no_database_connection_while_a_mail_takes_long(
     settings: Any, server: SMTPServer, user: Any, mails_take_long: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
