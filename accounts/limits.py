@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from limits import RateLimitItem, parse
 
 from accounts import windows
@@ -21,7 +22,6 @@ A customer commonly has all of a /64, a /56 or a /48 (RFC 6177), and a /48 holds
 """
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _COOLDOWN = _("A reset for this address was requested a moment ago.")
-_ENOUGH = _("Enough mails for this address for now: please use the link in the newest one.")
 
 
 def check_client_may_request(client_ip: str) -> int:
@@ -48,17 +48,27 @@ def check_address_may_request(email_digest: str, client_ip: str) -> None:
     """
     cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
     asked = [(cooldown, _COOLDOWN)] if conf.PASSWORD_RESET_COOLDOWN else []
-    _take([*asked, (_mails_to(email_digest), _ENOUGH)], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+    _take([*asked, (_mails_to(email_digest), _enough())], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
-    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above."""
-    _take([(_mails_to(email_digest), _ENOUGH)], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above.
+
+    Resends may not fill the address's limit by themselves: one of a reset that has been ended mails nobody, and the
+    owner must not be kept waiting by those alone.
+    """
+    asked = _saying(_enough(), _resends_to(email_digest))
+    _take(asked, *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def wait_for_mail(email_digest: str, client_ip: str) -> float:
-    """Seconds until the limits of client and address both have room for another mail; counts nothing."""
-    return windows.take([_mails_to(email_digest), *_requests_of(client_ip)], 0).wait
+    """Seconds until the limits of client and address both have room for another resend; counts nothing."""
+    return windows.take([*_resends_to(email_digest), *_requests_of(client_ip)], 0).wait
+
+
+def window_of_address() -> int:
+    """Seconds over which the mails to an address are counted."""
+    return int(_parsed(conf.THROTTLE_REQUEST_PER_EMAIL).get_expiry())
 
 
 def reset() -> None:
@@ -80,6 +90,19 @@ def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken
     raise RateLimited(wait, message, limit=window.kind)
 
 
+def _enough() -> str:
+    """Why an address gets no more mails, true for every address and for everything that may have happened to it."""
+    minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
+    told = ngettext(
+        "No more mails to this address for now. If one has come: the link in the newest works for %d minute, "
+        "unless the account was changed or a mail was reported since.",
+        "No more mails to this address for now. If one has come: the link in the newest works for %d minutes, "
+        "unless the account was changed or a mail was reported since.",
+        minutes,
+    )
+    return told % minutes
+
+
 def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Text]]:
     return [(window, message) for window in counted]
 
@@ -90,6 +113,12 @@ def _requests_of(client_ip: str) -> list[Window]:
 
 def _mails_to(email_digest: str) -> Window:
     return _window(conf.THROTTLE_REQUEST_PER_EMAIL, "address", email_digest)
+
+
+def _resends_to(email_digest: str) -> list[Window]:
+    """What a resend is counted in: the address's mails, of which one is left to requests where there are several."""
+    mails = _mails_to(email_digest)
+    return [mails, Window(f"address:again:{email_digest}", max(1, mails.most - 1), mails.seconds)]
 
 
 def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
