@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from accounts import mails, signals
+from accounts import limits, mails, signals
 from accounts.choices import EventKind, Mail
 from accounts.conf import conf
 from accounts.lookup import Mailbox, email_of, find_mailbox, why_not_mailable
@@ -197,16 +197,19 @@ def _compose(record: ForgetPassword, mailbox: Mailbox, budget: GuessBudget | Non
     if record.mail_due == Mail.CHANGED:
         return mails.changed_mail(record, mailbox.address)
     # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
-    with_code = (
-        record.mail_due == Mail.CODE and record.user is not None and record.attempts_left(budget, timezone.now()) > 0
-    )
+    with_code = _may_carry_a_code(record, budget) and record.user is not None
     return mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
 
 
 def _rehearsal(record: ForgetPassword, budget: GuessBudget | None) -> EmailMessage:
     """The mail that a decoy would get, if it were no decoy."""
-    with_code = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+    with_code = _may_carry_a_code(record, budget)
     return mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
+
+
+def _may_carry_a_code(record: ForgetPassword, budget: GuessBudget | None) -> bool:
+    owes_one = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+    return owes_one and limits.codes_are_served()
 
 
 def _backoff(attempts: int) -> timedelta:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -14,6 +17,8 @@ from accounts import windows
 from accounts.conf import conf
 from accounts.exceptions import RateLimited, Text
 from accounts.windows import Taken, Window
+
+logger = logging.getLogger(__name__)
 
 IPV6_GROWTH = {64: 1, 56: 3, 48: 10}
 """Of an IPv6 client: its networks, by their length in bits, and by how much more each may ask for than a single client.
@@ -71,9 +76,72 @@ def window_of_address() -> int:
     return int(_parsed(conf.THROTTLE_REQUEST_PER_EMAIL).get_expiry())
 
 
+def count_guess() -> Taken:
+    """Count a code as a wrong one of the whole site, before it is compared. Raises RateLimited where there are enough.
+
+    Whoever finds that it was right, or does not compare it after all, gives it back with `give_guess_back`.
+    """
+    taken = windows.take([_wrong_codes()])
+    _alarm.note(taken)
+    if not taken.count:
+        message = f"{_('Codes are not accepted just now.')} {link_instead()}"
+        raise RateLimited(taken.wait, message, limit=_wrong_codes().kind)
+    return taken
+
+
+def give_guess_back(taken: Taken) -> None:
+    """Take back what `count_guess` has counted. Never raises."""
+    windows.give_back([_wrong_codes()], taken, 1)
+
+
+def codes_are_served() -> bool:
+    """Whether codes are mailed and compared; if not, mails carry the link alone. Counts nothing, never raises."""
+    found = windows.take([_wrong_codes()], 0)
+    _alarm.note(found)
+    return not found.wait
+
+
+def link_instead() -> str:
+    """What helps where no code does, with how long it does: a page may be left open for longer."""
+    minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
+    told = ngettext(
+        "The link in the mail works instead, for %d minute.",
+        "The link in the mail works instead, for %d minutes.",
+        minutes,
+    )
+    return told % minutes
+
+
 def reset() -> None:
-    """Forget every count that this process keeps; for tests."""
+    """Forget every count that this process keeps, and what it has said of them; for tests."""
+    global _alarm
     windows.reset()
+    _alarm = _Alarm()
+
+
+class _Alarm:
+    """Tells the operator, once for this process, that codes have stopped, and once that it is over.
+
+    Over is when the window is half empty: at its brink it fills again with each guess that leaves it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_on = False
+
+    def note(self, found: Taken) -> None:
+        stopped = found.wait > 0
+        with self._lock:
+            if stopped and not self._is_on:
+                self._is_on = True
+                logger.warning(
+                    "wrong codes on the whole site have reached THROTTLE_WRONG_CODES (%s): "
+                    "while they do, codes are refused and mails carry the link alone",
+                    conf.THROTTLE_WRONG_CODES,
+                )
+            elif self._is_on and not stopped and 2 * max(found.standing) <= _wrong_codes().most:
+                self._is_on = False
+                logger.warning("wrong codes on the whole site are below half of THROTTLE_WRONG_CODES again")
 
 
 def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken:
@@ -107,6 +175,10 @@ def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Text
     return [(window, message) for window in counted]
 
 
+def _wrong_codes() -> Window:
+    return _window(conf.THROTTLE_WRONG_CODES, "codes", "site")
+
+
 def _requests_of(client_ip: str) -> list[Window]:
     return _client_windows("request", conf.THROTTLE_REQUEST_PER_IP, client_ip)
 
@@ -138,3 +210,13 @@ def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:
 @lru_cache(16)
 def _parsed(rate: str) -> RateLimitItem:
     return parse(rate)
+
+
+def _start_again_after_fork() -> None:
+    """A lock that another thread held when the process forked would never be let go in the child."""
+    global _alarm
+    _alarm = _Alarm()
+
+
+_alarm = _Alarm()
+os.register_at_fork(after_in_child=_start_again_after_fork)
