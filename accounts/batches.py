@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from accounts import limits, mails, signals
+from accounts.addresses import fold
 from accounts.choices import EventKind, Mail
 from accounts.conf import conf
 from accounts.lookup import Mailbox, email_of, find_mailbox, why_not_mailable
@@ -190,7 +191,10 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
         return Mailbox(reason="superseded")
     if record.user is None:
         return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")
-    return Mailbox(email_of(record.user), (record.user,), why_not_mailable(record.user))
+    address = email_of(record.user)
+    # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
+    moved = "" if fold(address) == fold(record.email) else "moved"
+    return Mailbox(address, (record.user,), why_not_mailable(record.user) or moved)
 
 
 def _compose(record: ForgetPassword, mailbox: Mailbox, budget: GuessBudget | None) -> EmailMessage:

@@ -322,7 +322,7 @@ def _is_right(record: ForgetPassword, digits: str, now: datetime) -> bool:
     user = record.user
     account = account_of(user) if user else _NOBODY
     equal = codes.code_matches(digits, record.pk, record.seed, account, record.generation, record.code_key)
-    usable = user is not None and not why_not_mailable(user)
+    usable = user is not None and not why_not_mailable(user) and fold(account.address) == fold(record.email)
     return equal and usable and record.killed_at is None and record.code_lives(now)
 
 
