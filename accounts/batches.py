@@ -15,7 +15,8 @@ from django.core.mail import EmailMessage
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from accounts import mails, signals
+from accounts import limits, mails, signals
+from accounts.addresses import fold
 from accounts.choices import EventKind, Mail
 from accounts.conf import conf
 from accounts.lookup import Mailbox, email_of, find_mailbox, why_not_mailable
@@ -196,28 +197,34 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
         return Mailbox(reason="superseded")
     if record.user is None:
         return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")
-    return Mailbox(email_of(record.user), (record.user,), why_not_mailable(record.user))
+    address = email_of(record.user)
+    # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
+    moved = "" if fold(address) == fold(record.email) else "moved"
+    return Mailbox(address, (record.user,), why_not_mailable(record.user) or moved)
 
 
 def _compose(record: ForgetPassword, mailbox: Mailbox, budget: GuessBudget | None) -> EmailMessage:
     if record.mail_due == Mail.CHANGED:
         return mails.changed_mail(record, mailbox.address)
     # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
-    with_code = (
-        record.mail_due == Mail.CODE and record.user is not None and record.attempts_left(budget, timezone.now()) > 0
-    )
+    with_code = _may_carry_a_code(record, budget) and record.user is not None
     return mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
 
 
 def _rehearsal(record: ForgetPassword, budget: GuessBudget | None) -> EmailMessage:
     """The mail that a decoy would get, if it were no decoy."""
-    with_code = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+    with_code = _may_carry_a_code(record, budget)
     return mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
 
 
 def _behind(record: ForgetPassword) -> timedelta:
     """How far behind others' a mail stands for those that its client had asked for before; a retry stays as far."""
     return record.mail_turn_at - record.mail_next_at if record.mail_turn_at and record.mail_next_at else timedelta()
+
+
+def _may_carry_a_code(record: ForgetPassword, budget: GuessBudget | None) -> bool:
+    owes_one = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+    return owes_one and limits.codes_are_served()
 
 
 def _backoff(attempts: int) -> timedelta:

@@ -20,6 +20,7 @@ from django.core.checks import CheckMessage, Error, Tags
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 
+from accounts import limits
 from accounts.conf import conf
 from accounts.lookup import is_indexed
 
@@ -39,7 +40,7 @@ MAIL_FOR_NOBODY = ("console", "filebased", "locmem", "dummy")
 
 def register() -> None:
     """Register every check of this app."""
-    for check in (check_mail_dispatch, check_mail_lease, check_debug):
+    for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_transactions, check_address_index):
         checks.register(_listed(check), Tags.database)
@@ -126,6 +127,22 @@ def check_broker() -> Found:
     if conf.MAIL_DISPATCH == "celery" and str(getattr(settings, "CELERY_BROKER_URL", "")).startswith("memory:"):
         hint = "Set CELERY_BROKER_URL to RabbitMQ or Redis."
         yield Error("The Celery broker is this process's memory.", hint=hint, id="accounts.E009")
+
+
+def check_link_outlives_limits() -> Found:
+    """E010: a stranger who uses an address's mails up would keep its owner out: the links are dead by then."""
+    lives = conf.PASSWORD_RESET_LINK_LIFETIME
+    for name, seconds in (
+        ("THROTTLE_REQUEST_PER_EMAIL", limits.window_of_address()),
+        ("PASSWORD_RESET_COOLDOWN", conf.PASSWORD_RESET_COOLDOWN),
+    ):
+        if lives < seconds:
+            message = f"A link dies before its address may be mailed another: {name} holds it back for longer."
+            hint = (
+                f"Give PASSWORD_RESET_LINK_LIFETIME, which is {lives} seconds, {seconds} at least, "
+                f"or {name} ({getattr(conf, name)}) {lives} seconds at most."
+            )
+            yield Error(message, hint=hint, id="accounts.E010")
 
 
 def check_mail_lease() -> Found:

@@ -94,10 +94,23 @@ def code(record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -
     return _code(settings.SECRET_KEY, record_id, seed, account, generation)
 
 
-def code_matches(digits: str, record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> bool:
-    """Whether these digits are the code, under the current key or a former one; in constant time."""
-    expected = (_code(key, record_id, seed, account, generation).encode() for key in _keys())
-    return _any_equal(digits.encode(), expected)
+def code_key() -> str:
+    """What tells the current key from others and gives nothing of it away: the one a code is issued under."""
+    return _fingerprint(settings.SECRET_KEY)
+
+
+def code_matches(
+    digits: str, record_id: uuid.UUID, seed: bytes, account: Account, generation: int, issued_under: str
+) -> bool:
+    """Whether these digits are the code; in constant time.
+
+    They are tried under the one key that the code was issued under, be it current or former: each further key would be
+    one more code that is accepted. Where no key fits any more, one is tried all the same, and nothing is accepted.
+    """
+    fitting = [key for key in _keys() if constant_time_compare(_fingerprint(key), issued_under)]
+    key = fitting[0] if fitting else settings.SECRET_KEY
+    equal = _any_equal(digits.encode(), iter([_code(key, record_id, seed, account, generation).encode()]))
+    return equal and bool(fitting)
 
 
 def link_token(record_id: uuid.UUID, seed: bytes, account: Account) -> str:
@@ -156,6 +169,10 @@ def _mac(purpose: str, key: str, *parts: str) -> bytes:
     # Each part is preceded by its length, so that no two lists of parts are ever the same message.
     message = "".join(f"{len(part)}:{part}" for part in parts)
     return salted_hmac(f"accounts.codes.{purpose}", message, secret=key, algorithm="sha256").digest()
+
+
+def _fingerprint(key: str) -> str:
+    return _mac("key", key)[:8].hex()
 
 
 def _handle_mac(key: str, record_id: uuid.UUID, seed: bytes) -> bytes:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from limits import RateLimitItem, parse
 
 from accounts import windows
 from accounts.conf import conf
 from accounts.exceptions import RateLimited, Text
 from accounts.windows import Taken, Window
+
+logger = logging.getLogger(__name__)
 
 IPV6_GROWTH = {64: 1, 56: 3, 48: 10}
 """Of an IPv6 client: its networks, by their length in bits, and by how much more each may ask for than a single client.
@@ -21,7 +27,6 @@ A customer commonly has all of a /64, a /56 or a /48 (RFC 6177), and a /48 holds
 """
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _COOLDOWN = _("A reset for this address was requested a moment ago.")
-_ENOUGH = _("Enough mails for this address for now: please use the link in the newest one.")
 
 
 def check_client_may_request(client_ip: str) -> int:
@@ -48,22 +53,95 @@ def check_address_may_request(email_digest: str, client_ip: str) -> None:
     """
     cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
     asked = [(cooldown, _COOLDOWN)] if conf.PASSWORD_RESET_COOLDOWN else []
-    _take([*asked, (_mails_to(email_digest), _ENOUGH)], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+    _take([*asked, (_mails_to(email_digest), _enough())], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
-    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above."""
-    _take([(_mails_to(email_digest), _ENOUGH)], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above.
+
+    Resends may not fill the address's limit by themselves: one of a reset that has been ended mails nobody, and the
+    owner must not be kept waiting by those alone.
+    """
+    asked = _saying(_enough(), _resends_to(email_digest))
+    _take(asked, *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def wait_for_mail(email_digest: str, client_ip: str) -> float:
-    """Seconds until the limits of client and address both have room for another mail; counts nothing."""
-    return windows.take([_mails_to(email_digest), *_requests_of(client_ip)], 0).wait
+    """Seconds until the limits of client and address both have room for another resend; counts nothing."""
+    return windows.take([*_resends_to(email_digest), *_requests_of(client_ip)], 0).wait
+
+
+def window_of_address() -> int:
+    """Seconds over which the mails to an address are counted."""
+    return int(_parsed(conf.THROTTLE_REQUEST_PER_EMAIL).get_expiry())
+
+
+def count_guess() -> Taken:
+    """Count a code as a wrong one of the whole site, before it is compared. Raises RateLimited where there are enough.
+
+    Whoever finds that it was right, or does not compare it after all, gives it back with `give_guess_back`.
+    """
+    taken = windows.take([_wrong_codes()])
+    _alarm.note(taken)
+    if not taken.count:
+        message = f"{_('Codes are not accepted just now.')} {link_instead()}"
+        raise RateLimited(taken.wait, message, limit=_wrong_codes().kind)
+    return taken
+
+
+def give_guess_back(taken: Taken) -> None:
+    """Take back what `count_guess` has counted. Never raises."""
+    windows.give_back([_wrong_codes()], taken, 1)
+
+
+def codes_are_served() -> bool:
+    """Whether codes are mailed and compared; if not, mails carry the link alone. Counts nothing, never raises."""
+    found = windows.take([_wrong_codes()], 0)
+    _alarm.note(found)
+    return not found.wait
+
+
+def link_instead() -> str:
+    """What helps where no code does, with how long it does: a page may be left open for longer."""
+    minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
+    told = ngettext(
+        "The link in the mail works instead, for %d minute.",
+        "The link in the mail works instead, for %d minutes.",
+        minutes,
+    )
+    return told % minutes
 
 
 def reset() -> None:
-    """Forget every count that this process keeps; for tests."""
+    """Forget every count that this process keeps, and what it has said of them; for tests."""
+    global _alarm
     windows.reset()
+    _alarm = _Alarm()
+
+
+class _Alarm:
+    """Tells the operator, once for this process, that codes have stopped, and once that it is over.
+
+    Over is when the window is half empty: at its brink it fills again with each guess that leaves it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_on = False
+
+    def note(self, found: Taken) -> None:
+        stopped = found.wait > 0
+        with self._lock:
+            if stopped and not self._is_on:
+                self._is_on = True
+                logger.warning(
+                    "wrong codes on the whole site have reached THROTTLE_WRONG_CODES (%s): "
+                    "while they do, codes are refused and mails carry the link alone",
+                    conf.THROTTLE_WRONG_CODES,
+                )
+            elif self._is_on and not stopped and 2 * max(found.standing) <= _wrong_codes().most:
+                self._is_on = False
+                logger.warning("wrong codes on the whole site are below half of THROTTLE_WRONG_CODES again")
 
 
 def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken:
@@ -80,8 +158,25 @@ def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken
     raise RateLimited(wait, message, limit=window.kind)
 
 
+def _enough() -> str:
+    """Why an address gets no more mails, true for every address and for everything that may have happened to it."""
+    minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
+    told = ngettext(
+        "No more mails to this address for now. If one has come: the link in the newest works for %d minute, "
+        "unless the account was changed or a mail was reported since.",
+        "No more mails to this address for now. If one has come: the link in the newest works for %d minutes, "
+        "unless the account was changed or a mail was reported since.",
+        minutes,
+    )
+    return told % minutes
+
+
 def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Text]]:
     return [(window, message) for window in counted]
+
+
+def _wrong_codes() -> Window:
+    return _window(conf.THROTTLE_WRONG_CODES, "codes", "site")
 
 
 def _requests_of(client_ip: str) -> list[Window]:
@@ -90,6 +185,12 @@ def _requests_of(client_ip: str) -> list[Window]:
 
 def _mails_to(email_digest: str) -> Window:
     return _window(conf.THROTTLE_REQUEST_PER_EMAIL, "address", email_digest)
+
+
+def _resends_to(email_digest: str) -> list[Window]:
+    """What a resend is counted in: the address's mails, of which one is left to requests where there are several."""
+    mails = _mails_to(email_digest)
+    return [mails, Window(f"address:again:{email_digest}", max(1, mails.most - 1), mails.seconds)]
 
 
 def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
@@ -109,3 +210,13 @@ def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:
 @lru_cache(16)
 def _parsed(rate: str) -> RateLimitItem:
     return parse(rate)
+
+
+def _start_again_after_fork() -> None:
+    """A lock that another thread held when the process forked would never be let go in the child."""
+    global _alarm
+    _alarm = _Alarm()
+
+
+_alarm = _Alarm()
+os.register_at_fork(after_in_child=_start_again_after_fork)

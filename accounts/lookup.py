@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Index, Q, Value
-from django.db.models.functions import Upper
+from django.db.models import Case, Index, Q, SmallIntegerField, Value, When, Window
+from django.db.models.functions import Collate, Lower, RowNumber, Upper
 
 from accounts.addresses import ascii_fold, fold
+
+MOST_ACCOUNTS = 10
+"""Accounts of one address that its mail has links for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,9 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     The database proposes, by case-insensitive match; Python disposes, for databases differ in what they call equal, and
     one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
 
-    On a large table this wants the index that `address_index` describes.
+    Of the accounts that share an address, the oldest MOST_ACCOUNTS are found, and the others are not even read: a mail
+    must not grow with every account that somebody signs up or moves there. On a large table this wants the index that
+    `address_index` describes.
     """
     wanted = {address: fold(address) for address in typed}
     as_typed = [Upper(Value(address)) for address in wanted]
@@ -39,9 +45,9 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     user_model = get_user_model()
     field = user_model.get_email_field_name()
     candidates = (
-        user_model._default_manager.annotate(_shouted_email=Upper(field))
-        .filter(Q(_shouted_email__in=as_typed) | Q(_shouted_email__in=folded))
-        .order_by("pk")
+        user_model._default_manager.annotate(_shouted_email=Upper(field), _place=_place_at_its_address(field))
+        .filter(Q(_shouted_email__in=as_typed) | Q(_shouted_email__in=folded), _place__lte=MOST_ACCOUNTS)
+        .order_by(*_by_age())
     )
     by_fold = defaultdict(list)
     for user in candidates if wanted else ():
@@ -86,6 +92,26 @@ def why_not_mailable(user: Any) -> str:
 def email_of(user: Any) -> str:
     """The address that an account has stored, whatever its model calls the field."""
     return str(getattr(user, user.get_email_field_name()) or "")
+
+
+def _place_at_its_address(field: str) -> Window:
+    """The place of an account among those of its mailbox: who can be recovered before who cannot, the oldest first.
+
+    Mailboxes are told apart as `ascii_fold` does: by more, a look-alike's accounts would take the places of others.
+    """
+    postgresql = connections[get_user_model()._default_manager.db].vendor == "postgresql"
+    mailbox = Lower(Collate(field, "C")) if postgresql else Lower(field)
+    closed = Case(
+        When(~Q(password__startswith=UNUSABLE_PASSWORD_PREFIX), is_active=True, then=0),
+        default=1,
+        output_field=SmallIntegerField(),
+    )
+    return Window(RowNumber(), partition_by=[mailbox], order_by=[closed, *_by_age()])
+
+
+def _by_age() -> tuple[str, ...]:
+    fields = {each.name for each in get_user_model()._meta.concrete_fields}
+    return ("date_joined", "pk") if "date_joined" in fields else ("pk",)
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:

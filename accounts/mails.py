@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,8 +45,11 @@ class _Nobody:
 
 NOBODY = _Nobody()
 
-_LINK_LIKE = re.compile(r"\S*(//|www\.|mailto:|\.\w+/)\S*", re.IGNORECASE)
-"""What a mail program may make a link of."""
+_NOT_SHOWN = re.compile(r"[.@\u3002]|//|mailto:|(\d[\W_]*){5}", re.IGNORECASE)
+"""What mail programs make links of, and numbers to call: five digits, whatever signs and blanks stand between them.
+
+For text in NFKC, in which full-width letters, digits and dots are plain ones.
+"""
 
 _SUBJECTS = {
     "code": _("Your code to reset the password"),
@@ -166,5 +170,6 @@ def _language(locale: str) -> str:
 
 
 def _shown_name(user: Any) -> str:
-    printable = "".join(letter for letter in user.get_username() if letter.isprintable())
-    return _LINK_LIKE.sub("", printable).strip()[:SHOWN_NAME]
+    """The name as a mail may repeat it: empty where it holds what might lead the reader somewhere."""
+    name = unicodedata.normalize("NFKC", "".join(letter for letter in user.get_username() if letter.isprintable()))
+    return "" if _NOT_SHOWN.search(name) else name.strip()[:SHOWN_NAME]

@@ -67,6 +67,9 @@ class ForgetPassword(models.Model):
     looked_at = models.DateTimeField(null=True, blank=True, help_text="When the mailer looked for the account.")
     sent_at = models.DateTimeField(null=True, blank=True, help_text="The start of the clock that its holder is shown.")
     code_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the code's own life.")
+    code_key = models.CharField(
+        max_length=16, blank=True, default="", editable=False, help_text="Which server key the code was issued under."
+    )
     link_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the link's own life.")
     verified_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)

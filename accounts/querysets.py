@@ -15,6 +15,7 @@ from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Cast
 
+from accounts import codes
 from accounts.choices import OPEN_STATES, Mail, State
 from accounts.conf import (
     GUESSES_IN_A_ROW,
@@ -175,11 +176,14 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
 
         Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
         for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
-        started anew since; otherwise the generation moves on.
+        started anew since, or the server's key has changed; otherwise the generation moves on.
         """
         mails_code = Q(mail_due=Mail.CODE)
         new_code = mails_code & (
-            Q(code_issued_at=None) | Q(code_issued_at__lte=now - conf.code_reuse) | Q(code_issued_at__lt=F("sent_at"))
+            Q(code_issued_at=None)
+            | Q(code_issued_at__lte=now - conf.code_reuse)
+            | Q(code_issued_at__lt=F("sent_at"))
+            | ~Q(code_key=codes.code_key())
         )
         mails_link = Q(mail_due__in=(Mail.CODE, Mail.LINK))
         with transaction.atomic(using=self.db):
@@ -195,6 +199,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
                     mail_attempts=F("mail_attempts") + 1,
                     generation=self._if(new_code, "generation", F("generation") + 1),
                     code_issued_at=self._if(new_code, "code_issued_at", now),
+                    code_key=self._if(new_code, "code_key", codes.code_key()),
                     link_issued_at=self._if(mails_link, "link_issued_at", now),
                 )
         return pks

@@ -144,15 +144,19 @@ def verify(handle: str, code: str, client: Client) -> Verified:
     digits = _digits(code)
     if len(digits) != conf.PASSWORD_RESET_CODE_LENGTH:
         raise InvalidCode(attempts_left(record, now), _("That is not how a code looks."))
+    guess = limits.count_guess()
     if not ForgetPassword.objects.count_attempt(record.pk, now):
+        limits.give_guess_back(guess)
         record.refresh_from_db()
         raise _locked() if record.state in OPEN_STATES else _over()
     if not GuessBudget.objects.spend(record.email_digest, utc_day(now)):
+        limits.give_guess_back(guess)
         raise _locked()
     if not (_is_right(record, digits, now) and ForgetPassword.objects.verify(record.pk, record.generation, now)):
         PasswordResetEvent.write(record.pk, EventKind.WRONG_CODE)
         record.refresh_from_db()
         raise InvalidCode(attempts_left(record, now), _("That is not the code."))
+    limits.give_guess_back(guess)
     token = codes.code_token(record.pk, record.seed, account_of(record.user), record.generation + 1)
     PasswordResetEvent.write(record.pk, EventKind.VERIFIED)
     record.refresh_from_db()
@@ -320,8 +324,8 @@ def _is_right(record: ForgetPassword, digits: str, now: datetime) -> bool:
     """Compare the code, for a row without an account against one that nobody can know, at the same cost."""
     user = record.user
     account = account_of(user) if user else _NOBODY
-    equal = codes.code_matches(digits, record.pk, record.seed, account, record.generation)
-    usable = user is not None and not why_not_mailable(user)
+    equal = codes.code_matches(digits, record.pk, record.seed, account, record.generation, record.code_key)
+    usable = user is not None and not why_not_mailable(user) and fold(account.address) == fold(record.email)
     return equal and usable and record.killed_at is None and record.code_lives(now)
 
 
@@ -444,7 +448,7 @@ def _over() -> InvalidCode:
 
 
 def _locked() -> InvalidCode:
-    return InvalidCode(0, _("Too many wrong codes. Please use the link in the mail instead."))
+    return InvalidCode(0, f"{_('Too many wrong codes.')} {limits.link_instead()}")
 
 
 def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimited:

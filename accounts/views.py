@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from accounts import windows
+from accounts import limits, windows
 from accounts.conf import conf
 from accounts.models import ForgetPassword
 
@@ -38,14 +38,23 @@ def health(request: HttpRequest) -> HttpResponse:
     Anybody may ask, so it tells nothing that only a known address changes, as the mails that are due would. Look takes
     every row alike; how long it is behind tells that no mailer runs, or that the mail server is down.
     """
-    limits = windows.where()
+    counted = windows.where()
     try:
         oldest = ForgetPassword.objects.not_looked().values_list("created_at", flat=True).first()
     except Error:
         connections.close_all()
-        facts = {"status": "unavailable", "database": "unavailable", "limits": limits}
+        facts = {"status": "unavailable", "database": "unavailable", "limits": counted}
         return JsonResponse(facts, status=503)
     patience = timedelta(seconds=BEHIND_SECONDS + conf.MAIL_SWEEP_SECONDS)
     mailer = "ok" if oldest is None or timezone.now() - oldest < patience else "behind"
-    fine = mailer == "ok" and limits != windows.FALLEN_BACK
-    return JsonResponse({"status": "ok" if fine else "degraded", "database": "ok", "limits": limits, "mailer": mailer})
+    codes = "ok" if limits.codes_are_served() else "stopped"
+    fine = mailer == codes == "ok" and counted != windows.FALLEN_BACK
+    return JsonResponse(
+        {
+            "status": "ok" if fine else "degraded",
+            "database": "ok",
+            "limits": counted,
+            "mailer": mailer,
+            "codes": codes,
+        }
+    )

@@ -18,6 +18,9 @@ from environs import Env, EnvValidationError
 from environs import validate as checks
 from limits import parse as parse_rate
 
+LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
+"""Characters of a key, and different ones among them: what Django's security.W009 asks for."""
+
 
 class Environment(Env):
     """environs' reader with the kinds of value this project needs."""
@@ -43,6 +46,15 @@ class Environment(Env):
         """A switch: true/false, yes/no, on/off or 1/0; anything else is a problem, not a quiet no."""
         value: bool | None = self.bool(variable, default)
         return default if value is None else value
+
+    def check_keys(self, variable: str, keys: list[str]) -> None:
+        """Note each key that could be guessed, by its place and by what is wrong with it; a key is never repeated."""
+        for place, key in enumerate(keys, start=1):
+            which = f"Number {place} is" if len(keys) > 1 else "It is"
+            if len(key) < LEAST_KEY_LENGTH:
+                self.problem(variable, f"{which} too short: give it {LEAST_KEY_LENGTH} random characters or more.")
+            if len(set(key)) < LEAST_KEY_LETTERS:
+                self.problem(variable, f"{which} too regular: give it {LEAST_KEY_LENGTH} random characters or more.")
 
     def choice(self, variable: str, default: str, allowed: tuple[str, ...]) -> str:
         value: str | None = self.str(variable, default, validate=checks.OneOf(allowed))

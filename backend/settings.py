@@ -31,8 +31,9 @@ if not SECRET_KEY and DEBUG:
     SECRET_KEY = key_file.read_text()
 elif not SECRET_KEY:
     env.problem("SECRET_KEY", "Required unless DEBUG is on: every handle, code and link is derived from it.")
-elif not DEBUG and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5):
-    env.problem("SECRET_KEY", "Too short or too regular: give it 50 random characters or more.")
+elif not DEBUG:
+    env.check_keys("SECRET_KEY", [SECRET_KEY])
+    env.check_keys("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS)
 
 PORT = env.number("PORT", 8000, least=1, most=65535)
 WORKERS = env.number("WORKERS", 2, least=1, most=256)
@@ -161,6 +162,7 @@ PASSWORD_RESET_LINK_LIFETIME = env.number("PASSWORD_RESET_LINK_LIFETIME", 3600, 
 THROTTLE_REQUEST_PER_IP = env.rate("THROTTLE_REQUEST_PER_IP", "20/hour")
 THROTTLE_REQUEST_PER_EMAIL = env.rate("THROTTLE_REQUEST_PER_EMAIL", "5/hour")
 THROTTLE_VERIFY_PER_IP = env.rate("THROTTLE_VERIFY_PER_IP", "60/hour")
+THROTTLE_WRONG_CODES = env.rate("THROTTLE_WRONG_CODES", "500/hour")
 
 # --- Mail ------------------------------------------------------------------------------------------------------------
 

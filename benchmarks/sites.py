@@ -86,6 +86,7 @@ def site_environment(port: int) -> dict[str, str]:
         "THROTTLE_REQUEST_PER_IP": ENDLESS,
         "THROTTLE_REQUEST_PER_EMAIL": ENDLESS,
         "THROTTLE_VERIFY_PER_IP": ENDLESS,
+        "THROTTLE_WRONG_CODES": ENDLESS,
         "PASSWORD_RESET_COOLDOWN": str(0),
     }
 

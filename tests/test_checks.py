@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core import checks
 
+from accounts.checks import check_link_outlives_limits
 from tests.test_environment import PRODUCTION, ROOT, manage
 
 PROPER = {
@@ -87,6 +88,19 @@ def test_settings_as_they_should_be_are_told_nothing(proper: Any) -> None:
         ({"AUTH_PASSWORD_VALIDATORS": []}, ["E008"]),
         ({"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": "memory://"}, ["E009"]),
         ({"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": "redis://cache.invalid"}, []),
+        ({"PASSWORD_RESET_LINK_LIFETIME": 3599}, ["E010"]),
+        ({"PASSWORD_RESET_LINK_LIFETIME": 600}, ["E010"]),
+        ({"PASSWORD_RESET_LINK_LIFETIME": 600, "THROTTLE_REQUEST_PER_EMAIL": "1/10minute"}, []),
+        ({"PASSWORD_RESET_LINK_LIFETIME": 599, "THROTTLE_REQUEST_PER_EMAIL": "1/10minute"}, ["E010"]),
+        ({"THROTTLE_REQUEST_PER_EMAIL": "10/2 hours"}, ["E010"]),
+        (
+            {
+                "PASSWORD_RESET_LINK_LIFETIME": 60,
+                "THROTTLE_REQUEST_PER_EMAIL": "5/minute",
+                "PASSWORD_RESET_COOLDOWN": 61,
+            },
+            ["E010"],
+        ),
         ({"MAIL_LEASE_SECONDS": 60}, ["W001"]),
         ({"MAIL_LEASE_SECONDS": 61}, []),
         ({"REDIS_URL": ""}, ["W002"]),
@@ -107,6 +121,18 @@ def test_what_is_unsafe_is_told(proper: Any, changes: dict[str, Any], expected: 
     for name, value in changes.items():
         setattr(proper, name, value)
     assert found() == expected
+
+
+def test_a_link_that_dies_too_soon_is_told_at_every_start_with_the_numbers(proper: Any) -> None:
+    proper.PASSWORD_RESET_LINK_LIFETIME = 600
+    (error,) = check_link_outlives_limits()
+    assert error.hint == (
+        "Give PASSWORD_RESET_LINK_LIFETIME, which is 600 seconds, 3600 at least, "
+        "or THROTTLE_REQUEST_PER_EMAIL (5/hour) 600 seconds at most."
+    )
+    assert found(deploy=False) == ["E010"]
+    proper.DEBUG, proper.PUBLIC_URL = True, "http://127.0.0.1:8000"
+    assert found(deploy=False) == ["E010"]
 
 
 class QuickHasher(PBKDF2PasswordHasher):
@@ -203,6 +229,7 @@ def test_the_readmes_shortest_deployment_may_start_and_is_told_what_is_weak(tmp_
         ({"MAIL_DISPATCH": "inline"}, "accounts.E001"),
         ({"PUBLIC_URL": "http://accounts.example.com"}, "accounts.E005"),
         ({"DEBUG": "1"}, "accounts.E003"),
+        ({"PASSWORD_RESET_LINK_LIFETIME": "600"}, "accounts.E010"),
         ({"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": "memory://"}, "accounts.E009"),
     ],
 )

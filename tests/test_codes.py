@@ -112,18 +112,65 @@ def test_a_report_token_made_under_a_former_key_is_still_good(settings: Any) -> 
 
 def test_secrets_made_under_a_former_key_are_still_good(settings: Any) -> None:
     handle = codes.parse_handle(codes.handle(RECORD, SEED))
-    code = codes.code(RECORD, SEED, ADA, 1)
+    code, issued_under = codes.code(RECORD, SEED, ADA, 1), codes.code_key()
     token = codes.parse_token(codes.link_token(RECORD, SEED, ADA))
     assert handle is not None
     assert token is not None
     settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "a new key " * 8
     assert codes.handle_matches(handle[1], RECORD, SEED)
-    assert codes.code_matches(code, RECORD, SEED, ADA, 1)
+    assert codes.code_matches(code, RECORD, SEED, ADA, 1, issued_under)
     assert codes.token_matches(token, SEED, ADA, 1)
     settings.SECRET_KEY_FALLBACKS = []
     assert not codes.handle_matches(handle[1], RECORD, SEED)
-    assert not codes.code_matches(code, RECORD, SEED, ADA, 1)
+    assert not codes.code_matches(code, RECORD, SEED, ADA, 1, issued_under)
     assert not codes.token_matches(token, SEED, ADA, 1)
+
+
+@pytest.mark.parametrize("fallbacks", [0, 3])
+@pytest.mark.parametrize("issued_under", ["current", "former", "another"])
+def test_of_all_codes_that_any_key_makes_one_is_accepted(settings: Any, fallbacks: int, issued_under: str) -> None:
+    """With each key that is tried, one more of a million codes would be right."""
+    keys = [f"key number {number} " * 5 for number in range(fallbacks + 1)]
+    places = {"current": 0, "former": min(1, fallbacks), "another": None}
+    made, prints = {}, {}
+    for key in [*keys, "one that nobody has any more " * 2]:
+        settings.SECRET_KEY = key
+        made[key], prints[key] = codes.code(RECORD, SEED, ADA, 1), codes.code_key()
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = keys[0], keys[1:]
+    place = places[issued_under]
+    issuer = "one that nobody has any more " * 2 if place is None else keys[place]
+    accepted = [key for key in made if codes.code_matches(made[key], RECORD, SEED, ADA, 1, prints[issuer])]
+    assert accepted == ([] if place is None else [issuer])
+    assert not any(codes.code_matches(code, RECORD, SEED, ADA, 1, "") for code in made.values())
+
+
+@pytest.mark.parametrize("issued_under", ["current", "former", "another"])
+def test_a_code_costs_the_same_whoever_is_asked_for_and_whatever_key_it_has(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, issued_under: str
+) -> None:
+    settings.SECRET_KEY_FALLBACKS = ["a former key " * 5, "an older key " * 5]
+    prints = {"current": codes.code_key(), "former": codes._fingerprint("a former key " * 5), "another": "0" * 16}
+    made: list[str] = []
+    mac = codes._mac
+
+    def counted(purpose: str, *rest: str) -> bytes:
+        made.append(purpose)
+        return mac(purpose, *rest)
+
+    monkeypatch.setattr(codes, "_mac", counted)
+    for account in (ADA, Account("", "", "")):
+        made.clear()
+        codes.code_matches("000000", RECORD, SEED, account, 1, prints[issued_under])
+        assert made == ["key", "key", "key", "code"]
+
+
+def test_the_fingerprint_of_a_key_gives_nothing_of_it_away(settings: Any) -> None:
+    one = codes.code_key()
+    assert len(one) == 16
+    assert one == codes.code_key()
+    assert one not in settings.SECRET_KEY
+    settings.SECRET_KEY = settings.SECRET_KEY[:-1] + "~"
+    assert codes.code_key() != one
 
 
 def test_a_handle_is_spelled_in_one_way_only() -> None:
@@ -189,10 +236,12 @@ def test_every_comparison_of_a_secret_takes_constant_time_and_tries_every_key(
     assert link is not None
     assert report is not None
     assert codes.handle_matches(handle[1], RECORD, SEED)
-    assert codes.code_matches(codes.code(RECORD, SEED, ADA, 1), RECORD, SEED, ADA, 1)
     assert codes.token_matches(link, SEED, ADA, 1)
     assert codes.report_matches(report, SEED)
-    assert compared == [True, False] * 4
+    assert compared == [True, False] * 3
+    compared.clear()
+    assert codes.code_matches(codes.code(RECORD, SEED, ADA, 1), RECORD, SEED, ADA, 1, codes.code_key())
+    assert compared == [True, False, True], "the keys' fingerprints, and then the code under the one that fits"
 
 
 def dump() -> str:

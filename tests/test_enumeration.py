@@ -10,6 +10,7 @@ import json
 import re
 import smtplib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from django.core.mail import EmailMessage
 from django.db import connection
 
 from accounts import codes, limits, mailer, smtp
+from accounts.exceptions import RateLimited
 from accounts.models import GuessBudget, PasswordResetEvent
 from tests.conftest import API, FAILURES, NEW_PASSWORD, OPERATIONS, RESET
 
@@ -256,6 +258,26 @@ def guessed_a_hundred_times(stranger: Stranger) -> None:
     stranger.guess("000000")
 
 
+def guessed_while_codes_are_stopped(stranger: Stranger) -> None:
+    stranger.request()
+    deliver()
+    with suppress(RateLimited):
+        while True:
+            limits.count_guess()
+    stranger.guess("000000", "nonsense", "000001")
+    stranger.wait(minutes=6)
+    stranger.resend()
+    deliver()
+    stranger.guess("000000")
+    stranger.wait(minutes=53)
+    stranger.guess("000000")
+    stranger.wait(minutes=1)
+    stranger.guess("000000")
+    stranger.request()
+    deliver()
+    stranger.guess("000000")
+
+
 def expired(stranger: Stranger) -> None:
     stranger.request()
     deliver()
@@ -323,6 +345,7 @@ STORIES: list[Callable[[Stranger], None]] = [
     guessed,
     guessed_until_the_day_is_over,
     guessed_a_hundred_times,
+    guessed_while_codes_are_stopped,
     expired,
     cancelled_before_the_look,
     cancelled_before_the_mail,

@@ -48,6 +48,7 @@ BAD = {
     "THROTTLE_REQUEST_PER_IP": "often",
     "THROTTLE_REQUEST_PER_EMAIL": "5",
     "THROTTLE_VERIFY_PER_IP": "many/hour",
+    "THROTTLE_WRONG_CODES": "a few",
     "EMAIL_PORT": "0",
     "EMAIL_USE_TLS": "starttls",
     "EMAIL_TIMEOUT": "1000",
@@ -92,7 +93,7 @@ def test_every_bad_variable_is_named_at_once_without_a_traceback_or_a_secret() -
     assert result.stdout == ""
     heading, *lines = result.stderr.splitlines()
     assert heading == "These environment variables need mending:"
-    assert [line.split(":")[0].strip() for line in lines] == sorted(BAD)
+    assert [line.split(":")[0].strip() for line in lines] == sorted({*BAD, "SECRET_KEY_FALLBACKS"})
     assert "hunter2" not in result.stderr
 
 
@@ -103,6 +104,26 @@ def test_a_single_bad_variable_is_named_alone_and_told_why(variable: str) -> Non
     name, _, why = line.strip().partition(": ")
     assert name == variable
     assert why
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("hunter2-short", "It is too short"),
+        ("h2" * 30, "It is too regular"),
+        ("{good},hunter2-short", "Number 2 is too short"),
+        ("hunter2-short,{good}", "Number 1 is too short"),
+        ("{good}," + "h2" * 30, "Number 2 is too regular"),
+    ],
+)
+def test_each_former_key_is_checked_as_the_key_is(keys: str, told: str) -> None:
+    good = PRODUCTION["SECRET_KEY"]
+    said = problems(**PRODUCTION, SECRET_KEY_FALLBACKS=keys.format(good=good))
+    assert f"SECRET_KEY_FALLBACKS: {told}" in said
+    assert not any(secret in said for secret in ("hunter2", "h2h2", good))
+    given = load(**PRODUCTION, SECRET_KEY_FALLBACKS=f"{good} , {good[::-1]}")
+    assert given["SECRET_KEY_FALLBACKS"] == [good, good[::-1]]
+    load(DEBUG="1", SECRET_KEY="x", SECRET_KEY_FALLBACKS="y")
 
 
 @pytest.mark.parametrize(
@@ -144,10 +165,10 @@ def test_with_debug_off_the_start_is_refused_without(variable: str) -> None:
     assert f"  {variable}: Required unless DEBUG is on" in problems(**given)
 
 
-@pytest.mark.parametrize("key", ["hunter2", "abcd" * 20])
-def test_a_secret_key_that_can_be_guessed_is_refused_and_not_repeated(key: str) -> None:
+@pytest.mark.parametrize(("key", "told"), [("hunter2", "short"), ("abcd" * 20, "regular")])
+def test_a_secret_key_that_can_be_guessed_is_refused_and_not_repeated(key: str, told: str) -> None:
     found = problems(**{**PRODUCTION, "SECRET_KEY": key})
-    assert "SECRET_KEY: Too short or too regular" in found
+    assert f"SECRET_KEY: It is too {told}" in found
     assert key not in found
 
 
@@ -185,6 +206,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "THROTTLE_REQUEST_PER_IP": "20/hour",
         "THROTTLE_REQUEST_PER_EMAIL": "5/hour",
         "THROTTLE_VERIFY_PER_IP": "60/hour",
+        "THROTTLE_WRONG_CODES": "500/hour",
         "PASSWORD_RESET_COOLDOWN": 60,
         "PASSWORD_RESET_CODE_LENGTH": 6,
         "PASSWORD_RESET_CODE_LIFETIME": 600,

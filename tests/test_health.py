@@ -17,7 +17,7 @@ from tests.smtp_server import closed_port
 from tests.test_environment import PRODUCTION, ROOT
 from tests.valkey import Valkey
 
-FINE = {"status": "ok", "database": "ok", "limits": "memory", "mailer": "ok"}
+FINE = {"status": "ok", "database": "ok", "limits": "memory", "mailer": "ok", "codes": "ok"}
 
 
 def health(**extra: Any) -> Any:

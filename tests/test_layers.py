@@ -39,8 +39,8 @@ COLUMNS = {
     "the ground": (
         "accounts  accounts.admin  accounts.checks  accounts.migrations",
         "accounts.models",
-        "accounts.querysets  accounts.codes  accounts.limits  accounts.lookup  accounts.pace  accounts.passwords",
-        "accounts.addresses  accounts.hashing  accounts.pwned  accounts.windows",
+        "accounts.querysets  accounts.limits  accounts.lookup  accounts.pace  accounts.passwords",
+        "accounts.addresses  accounts.codes  accounts.hashing  accounts.pwned  accounts.windows",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
         "accounts.signals  accounts.logins  backend.logs",

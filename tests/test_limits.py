@@ -77,6 +77,26 @@ def test_requests_and_resends_share_the_addresss_limit_also_side_by_side(countin
     assert crowd(lambda number: passes(checks[number % 2], "digest", ADA)) == 5
 
 
+def test_of_an_addresss_mails_one_is_left_to_requests(counting: str, settings: Any, later: Callable[..., None]) -> None:
+    """A resend may be one that mails nobody; a request always brings the owner a link."""
+    resend, request = limits.check_address_may_be_mailed, limits.check_address_may_request
+    assert [passes(resend, "digest", ADA) for _ in range(5)] == [True] * 4 + [False]
+    assert [passes(request, "digest", ADA) for _ in range(2)] == [True, False]
+    later(minutes=1)
+    assert "60 minutes" in str(waits(request, "digest", ADA).message)
+    settings.THROTTLE_REQUEST_PER_EMAIL = "1/hour"
+    assert [passes(resend, "other", ADA) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(60, "1 minute,"), (119, "1 minute,"), (1980, "33 minutes,")])
+def test_a_full_address_is_told_how_long_a_link_works(settings: Any, seconds: int, told: str) -> None:
+    settings.PASSWORD_RESET_LINK_LIFETIME, settings.PASSWORD_RESET_COOLDOWN = seconds, 0
+    settings.THROTTLE_REQUEST_PER_EMAIL = "1/minute"
+    limits.check_address_may_request("digest", ADA)
+    message = str(waits(limits.check_address_may_request, "digest", ADA).message)
+    assert f"the link in the newest works for {told} unless" in message
+
+
 def test_the_three_limits_do_not_count_for_each_other(counting: str, settings: Any) -> None:
     settings.THROTTLE_REQUEST_PER_IP = settings.THROTTLE_VERIFY_PER_IP = "1/hour"
     settings.THROTTLE_REQUEST_PER_EMAIL = "1/hour"
@@ -120,7 +140,7 @@ def test_a_full_address_does_not_spend_the_cooldown(counting: str, settings: Any
     later(minutes=59, seconds=50)
     refusal = waits(limits.check_address_may_request, "digest", ADA)
     assert refusal.retry_after == 10
-    assert "link in the newest" in str(refusal.message)
+    assert "the link in the newest works for 60 minutes" in str(refusal.message)
     later(seconds=10)
     assert passes(limits.check_address_may_request, "digest", ADA)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from accounts import lookup
 from accounts.addresses import ascii_fold, fold
 from accounts.lookup import Mailbox, find_mailbox, find_mailboxes
 
@@ -29,11 +34,11 @@ def generous_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases differ in what they call equal; that of CVE-2019-19844 was generous, this one proposes everybody."""
 
     class Everybody:
-        def filter(self, *conditions: Any) -> Everybody:
+        def filter(self, *conditions: Any, **more: Any) -> Everybody:
             return self
 
-        def order_by(self, field: str) -> Any:
-            return get_user_model().objects.order_by(field)
+        def order_by(self, *fields: str) -> Any:
+            return get_user_model().objects.order_by(*fields)
 
     monkeypatch.setattr(get_user_model()._default_manager, "annotate", lambda **_: Everybody())
 
@@ -182,6 +187,83 @@ def test_one_mailbox_never_gets_the_links_of_another(make_user: MakeUser) -> Non
     make_user("office@example.com", "narrow")
     make_user(LIGATURE, "ligature")
     assert [user.username for user in find_mailbox(LIGATURE).users] == ["ligature"]
+
+
+def crowd(address: str, number: int, **fields: Any) -> list[Any]:
+    """So many accounts at one address, the oldest first."""
+    model = get_user_model()
+    born = timezone.now() - timedelta(days=1000)
+    return model._default_manager.bulk_create(
+        model(
+            username=f"{fields.get('username', 'crowd')} {number}",
+            email=address,
+            password=fields.get("password", "md5$x"),
+            is_active=fields.get("is_active", True),
+            date_joined=born + timedelta(days=number if fields.get("in_order", True) else -number),
+        )
+        for number in range(number)
+    )
+
+
+def test_of_many_accounts_of_one_address_the_ten_oldest_are_found(make_user: MakeUser) -> None:
+    newest_first = crowd("Ada@example.com", 30, in_order=False)
+    found = find_mailbox("ada@example.com")
+    assert [user.username for user in found.users] == [user.username for user in newest_first[:-11:-1]]
+    assert found.address == "Ada@example.com"
+
+
+def test_the_oldest_are_told_by_their_key_where_the_model_knows_no_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd("ada@example.com", 12, in_order=False)
+    monkeypatch.setattr(lookup, "_by_age", lambda: ("pk",))
+    assert [user.username for user in find_mailbox("ada@example.com").users] == [f"crowd {n}" for n in range(10)]
+
+
+def test_no_more_accounts_are_read_than_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd("ada@example.com", 300)
+    crowd("bob@example.com", 3, username="bob")
+    read: list[str] = []
+
+    def noted(address: str) -> str:
+        read.append(address)
+        return fold(address)
+
+    monkeypatch.setattr(lookup, "fold", noted)
+    found = find_mailboxes(["ada@example.com", "bob@example.com", "nobody@example.com"])
+    assert [len(mailbox.users) for mailbox in found.values()] == [10, 3, 0]
+    assert len(read) == 3 + 13, "what was typed, and each account that was read"
+
+
+@pytest.mark.parametrize("barrier", [{"is_active": False}, {"password": "!"}])
+def test_accounts_that_cannot_be_recovered_take_nobodys_place(make_user: MakeUser, barrier: dict[str, Any]) -> None:
+    """Somebody may sign up with another's address as often as he likes, and never confirm it."""
+    crowd("ada@example.com", 30, **barrier)
+    ada = make_user("ada@example.com", "ada")
+    assert find_mailbox("ada@example.com") == Mailbox("ada@example.com", (ada,))
+
+
+def test_accounts_of_a_look_alike_take_nobodys_place(make_user: MakeUser) -> None:
+    crowd(DOTLESS, 30)
+    mike = make_user("mike@example.com")
+    with capitals_beyond_ascii():
+        assert find_mailbox("mike@example.com") == Mailbox("mike@example.com", (mike,))
+
+
+@contextmanager
+def capitals_beyond_ascii() -> Iterator[None]:
+    """SQLite tells a dotless i from an i by their capitals; in here it does not, as other databases do not."""
+
+    def ascii_upper(text: str) -> str:
+        return "".join(letter.upper() if letter.isascii() else letter for letter in text)
+
+    teach_sqlite(str.upper)
+    yield
+    teach_sqlite(ascii_upper)
+
+
+def teach_sqlite(upper: Callable[[str], str]) -> None:
+    if connection.vendor == "sqlite":
+        connection.ensure_connection()
+        connection.connection.create_function("UPPER", 1, lambda text: text and upper(text), deterministic=True)
 
 
 # --- Accounts that cannot be recovered -------------------------------------------------------------------------------

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from accounts import mailer, recovery
-from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice
+from accounts import codes, mailer, recovery
+from accounts.models import account_of
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
+from tests.test_mailer import taking
 
 
 def move(user: Any, address: str) -> None:
@@ -44,15 +48,90 @@ def test_a_code_token_dies_when_the_account_moves(api: API, post: PostOffice, us
     assert api.reset(token)["__typename"] == "InvalidResetTokenError"
 
 
-def test_a_mail_that_left_after_the_move_goes_to_the_new_address_and_lets_in(
-    api: API, post: PostOffice, user: Any
-) -> None:
+def test_a_mail_that_would_leave_after_the_move_goes_to_nobody(api: API, post: PostOffice, user: Any) -> None:
+    """The limits have counted the former address: whoever owns the new one may never have asked for anything."""
+    handle = api.request()["requestId"]
+    mailer.look()
+    move(user, "ada@example.org")
+    assert post.deliver() == []
+    assert [(event.kind, event.reason) for event in record_of(handle).events.all()] == [
+        ("LOOKED_UP", "found"),
+        ("NOT_MAILED", "moved"),
+    ]
+
+
+def test_a_mail_to_a_moved_account_is_rehearsed_as_a_decoys_is(api: API, user: Any) -> None:
     api.request()
     mailer.look()
     move(user, "ada@example.org")
+    server = taking()
+    mailer.send_due(server, 10)
+    (rehearsed,) = server.rehearsed
+    assert server.sent == []
+    assert rehearsed.message.to == ["nobody@example.com"]
+    assert len(rehearsed.code) == 6
+
+
+def test_no_code_of_a_moved_accounts_reset_is_ever_right(api: API, post: PostOffice, user: Any) -> None:
+    """Not even the one that would have been mailed, had the mail left after the move."""
+    handle = api.request()["requestId"]
+    mailer.look()
+    move(user, "ada@example.org")
+    post.deliver()
+    user.refresh_from_db()
+    record = record_of(handle)
+    code = codes.code(record.pk, record.seed, account_of(user), record.generation)
+    assert api.verify(handle, code)["__typename"] == "InvalidCodeError"
+
+
+def test_an_account_that_moves_from_one_address_to_the_next_mails_nobody_but_who_was_asked_for(
+    api: API, post: PostOffice, user: Any, settings: Any, later: Callable[..., None]
+) -> None:
+    """Fourteen mails an hour to a mailbox that nobody had asked for, each counted against an address of the mover's."""
+    settings.THROTTLE_REQUEST_PER_IP = "21/hour"
+    handles = []
+    for number in range(5):
+        move(user, f"own{number}@example.org")
+        handles.append(api.request(f"own{number}@example.org")["requestId"])
+        post.deliver()
+    move(user, "victim@example.com")
+    mailed = []
+    for _ in range(3):
+        later(seconds=61)
+        for handle in handles:
+            api.mutate("resendPasswordResetCode", requestId=handle)
+        mailed += post.deliver()
+    assert [letter.message.to for letter in mailed] == []
+    api.request("victim@example.com")
+    assert post.deliver_one().message.to == ["victim@example.com"]
+
+
+@pytest.mark.parametrize("address", ["Ada@Example.COM", "ADA@example.com"])
+def test_an_account_that_only_spells_its_address_anew_has_not_moved(
+    api: API, post: PostOffice, user: Any, address: str
+) -> None:
+    handle = api.request()["requestId"]
+    mailer.look()
+    move(user, address)
     letter = post.deliver_one()
-    assert letter.message.to == ["ada@example.org"]
-    assert api.reset(letter.token)["__typename"] == "ResetPasswordSuccess"
+    assert letter.message.to == [address]
+    assert api.verify(handle, letter.code)["__typename"] == "VerifyPasswordResetCodeSuccess"
+
+
+def test_a_moved_account_costs_the_mailer_and_a_guess_what_a_decoy_costs(
+    api: API, post: PostOffice, user: Any, later: Callable[..., None]
+) -> None:
+    statements = []
+    for moves in (True, False):
+        with CaptureQueriesContext(connection) as asked:
+            handle = api.request("ada@example.com" if moves else "nobody@example.com")["requestId"]
+            mailer.look()
+            if moves:
+                move(user, "ada@example.org")
+            mailer.send_due(taking(), 10)
+            api.verify(handle, "000000")
+        statements.append([query["sql"].split(" ")[0] for query in asked if "accounts_" in query["sql"]])
+    assert statements[0] == statements[1]
 
 
 def test_a_move_while_the_new_password_is_hashed_comes_first(
