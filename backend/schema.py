@@ -15,7 +15,7 @@ from strawberry.types import ExecutionContext
 
 from accounts import schema as accounts
 from accounts.types import EXCEPTION_HANDLERS
-from backend.documents import PreparedDocuments
+from backend.documents import MAX_ERRORS, PreparedDocuments
 from backend.logs import describe
 
 log = structlog.stdlib.get_logger(__name__)
@@ -26,8 +26,8 @@ class Schema(strawberry.Schema):
 
     def _get_custom_context_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         # Where introspection is off, "did you mean" would tell the schema piece by piece.
-        hidden = {"hide_suggestions": not settings.GRAPHQL_INTROSPECTION}
-        return {**super()._get_custom_context_kwargs(*args, **kwargs), **hidden}
+        bounds = {"hide_suggestions": not settings.GRAPHQL_INTROSPECTION, "max_coercion_errors": MAX_ERRORS}
+        return {**super()._get_custom_context_kwargs(*args, **kwargs), **bounds}
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         for error in errors:
