@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import uuid
+from collections.abc import Callable
+from functools import partial
 
 from django.utils.translation import gettext_lazy as _
 from limits import parse
@@ -10,11 +13,24 @@ from limits import parse
 from accounts import windows
 from accounts.conf import conf
 from accounts.exceptions import RateLimited, Text
-from accounts.windows import Window
+from accounts.windows import Taken, Window
+
+USES_OF_A_RECORD = "60/hour"
+"""How often one record's good tokens may be used: each use may score or hash a password."""
 
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _COOLDOWN = _("A reset for this address was requested a moment ago.")
 _ENOUGH = _("Enough mails for this address for now: please use the link in the newest one.")
+_GUESSED = _(
+    "Too many codes from your network. The link in the newest mail works all the same; if it is too old, please start a "
+    "new reset."
+)
+_REFUSED = _(
+    "Too many links from your network did not work. A good one works all the same: please use that of the newest mail, "
+    "or start a new reset."
+)
+_USED = _("This link or token was used too often in the last hour. Please wait, or start a new reset.")
+_ASKED = _("You are asking about this reset too often. Please wait a little.")
 
 
 def check_client_may_request(client_ip: str) -> None:
@@ -22,9 +38,51 @@ def check_client_may_request(client_ip: str) -> None:
     _take([(_requests_of(client_ip), _SLOW_DOWN)])
 
 
-def check_client_may_verify(client_ip: str) -> None:
-    """Count an operation of this client that checks a secret. Raises RateLimited."""
-    _take([(_window(conf.THROTTLE_VERIFY_PER_IP, "verify", _network(client_ip)), _SLOW_DOWN)])
+def check_client_may_verify(client_ip: str) -> Callable[[], None]:
+    """Count a code of this client, before it is compared. Returns what takes the count back, for a right one.
+
+    Raises RateLimited.
+    """
+    counted = _client_windows("verify", conf.THROTTLE_VERIFY_PER_IP, client_ip)
+    taken = _take([(window, _GUESSED) for window in counted])
+    return partial(windows.give_back, counted, taken, 1)
+
+
+def count_refused_token(client_ip: str) -> None:
+    """Count a token of this client that was not believed. Raises RateLimited, in place of saying so once more.
+
+    It bounds nothing that a good token does, so whoever shares an address with others cannot be kept out by them.
+    """
+    asked = _client_windows("token", conf.THROTTLE_VERIFY_PER_IP, client_ip)
+    _take([(window, _REFUSED) for window in asked])
+
+
+def check_token_may_be_used(record_id: uuid.UUID) -> None:
+    """Count a use of a good token of this record. Raises RateLimited."""
+    _take([(_window(USES_OF_A_RECORD, "uses", str(record_id)), _USED)])
+
+
+def check_client_may_try_passwords(client_ip: str) -> None:
+    """Count a password that this client has scored without a token. Raises RateLimited."""
+    asked = _client_windows("password", conf.THROTTLE_VERIFY_PER_IP, client_ip)
+    _take([(window, _SLOW_DOWN) for window in asked])
+
+
+def check_client_may_log_in(client_ip: str) -> None:
+    """Count a login of this client to the admin. Raises RateLimited."""
+    asked = _client_windows("login", conf.THROTTLE_VERIFY_PER_IP, client_ip)
+    _take([(window, _SLOW_DOWN) for window in asked])
+
+
+def check_client_may_use_handle(client_ip: str, record_id: uuid.UUID | None) -> None:
+    """Count a question about a reset, or a change to it, of this client and by this handle. Raises RateLimited.
+
+    `record_id` is None for a handle that was not believed: those that are made up must not fill any memory.
+    """
+    asked = _client_windows("status", conf.THROTTLE_STATUS_PER_IP, client_ip)
+    if record_id is not None:
+        asked.append(_window(conf.THROTTLE_STATUS_PER_HANDLE, "handle", str(record_id)))
+    _take([(window, _ASKED) for window in asked])
 
 
 def check_address_may_request(email_digest: str, client_ip: str) -> None:
@@ -52,14 +110,14 @@ def reset() -> None:
     windows.reset()
 
 
-def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> None:
+def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken:
     """Count in all of these windows or in none, and say what binds the longest, among the others too.
 
     Whoever comes back after so many seconds, and finds that nobody else has come before, passes.
     """
     taken = windows.take([window for window, _ in asked])
     if taken.count:
-        return
+        return taken
     waits = (*taken.waits, *(windows.take([window], 0).wait for window, _ in also))
     wait, (window, message) = max(zip(waits, (*asked, *also), strict=True), key=lambda pair: pair[0])
     raise RateLimited(wait, message, limit=window.kind)
@@ -71,6 +129,10 @@ def _requests_of(client_ip: str) -> Window:
 
 def _mails_to(email_digest: str) -> Window:
     return _window(conf.THROTTLE_REQUEST_PER_EMAIL, "address", email_digest)
+
+
+def _client_windows(kind: str, rate: str, client_ip: str) -> list[Window]:
+    return [_window(rate, kind, _network(client_ip))]
 
 
 def _window(rate: str, kind: str, whose: str) -> Window:

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Index, Q, Value
 from django.db.models.functions import Upper
 
-from accounts.addresses import ascii_fold, fold
+from accounts.addresses import ascii_fold, fold, is_blank
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,15 @@ class Mailbox:
 
 
 def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
-    """Look several typed addresses up with one query.
+    """Look several typed addresses up with one query. A blank one, as a wiped one is, is nobody's and never asked for.
 
     The database proposes, by case-insensitive match; Python disposes, for databases differ in what they call equal, and
     one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
 
     On a large table this wants the index that `address_index` describes.
     """
-    wanted = {address: fold(address) for address in typed}
+    typed = set(typed)
+    wanted = {address: fold(address) for address in typed if not is_blank(address)}
     as_typed = [Upper(Value(address)) for address in wanted]
     # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
     folded = [capitals for address in wanted.values() for capitals in (Upper(Value(address)), address.upper())]
@@ -46,7 +47,8 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     by_fold = defaultdict(list)
     for user in candidates if wanted else ():
         by_fold[fold(getattr(user, field))].append(user)
-    return {address: _choose(address, by_fold[folded], field) for address, folded in wanted.items()}
+    nobody = {address: Mailbox(reason="unknown") for address in typed}
+    return nobody | {address: _choose(address, by_fold[folded], field) for address, folded in wanted.items()}
 
 
 def address_index() -> Index:
@@ -80,7 +82,7 @@ def why_not_mailable(user: Any) -> str:
         return "inactive"
     if not user.has_usable_password():
         return "unusable_password"
-    return "" if email_of(user) else "no_address"
+    return "no_address" if is_blank(email_of(user)) else ""
 
 
 def email_of(user: Any) -> str:
@@ -89,7 +91,7 @@ def email_of(user: Any) -> str:
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:
-    if not users or not typed:
+    if not users:
         return Mailbox(reason="unknown")
     mailable = [user for user in users if not why_not_mailable(user)]
     if not mailable:

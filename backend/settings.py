@@ -161,6 +161,8 @@ PASSWORD_RESET_LINK_LIFETIME = env.number("PASSWORD_RESET_LINK_LIFETIME", 3600, 
 THROTTLE_REQUEST_PER_IP = env.rate("THROTTLE_REQUEST_PER_IP", "20/hour")
 THROTTLE_REQUEST_PER_EMAIL = env.rate("THROTTLE_REQUEST_PER_EMAIL", "5/hour")
 THROTTLE_VERIFY_PER_IP = env.rate("THROTTLE_VERIFY_PER_IP", "60/hour")
+THROTTLE_STATUS_PER_HANDLE = env.rate("THROTTLE_STATUS_PER_HANDLE", "60/minute")
+THROTTLE_STATUS_PER_IP = env.rate("THROTTLE_STATUS_PER_IP", "300/minute")
 
 # --- Mail ------------------------------------------------------------------------------------------------------------
 

@@ -504,11 +504,14 @@ def test_a_token_that_no_mail_has_carried_yet_is_refused(api: API, user: Any) ->
     assert refused(api.report(codes.report_token(record.pk, record.seed)))
 
 
-def test_a_report_counts_as_checking_a_secret(api: API, ask: Any, settings: Any) -> None:
+def test_a_report_that_is_refused_counts_and_a_good_one_is_heard_all_the_same(
+    api: API, ask: Any, settings: Any
+) -> None:
     _, letter = ask()
     settings.THROTTLE_VERIFY_PER_IP = "1/hour"
     assert refused(api.report("x"))
-    assert api.report(letter.report)["__typename"] == "RateLimitedError"
+    assert api.report("x")["__typename"] == "RateLimitedError"
+    assert api.report(letter.report)["__typename"] == "ReportPasswordResetSuccess"
 
 
 def test_a_report_made_up_for_ones_own_handle_costs_the_same_whoever_has_the_address(
