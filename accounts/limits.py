@@ -22,7 +22,7 @@ _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _COOLDOWN = _("A reset for this address was requested a moment ago.")
 _ENOUGH = _("Enough mails for this address for now: please use the link in the newest one.")
 _GUESSED = _(
-    "Too many codes from your network. The link in the newest mail works all the same; if it is too old, please start a "
+    "Too many codes from your network. The link in the newest mail works all the same; if it is too old, start a "
     "new reset."
 )
 _REFUSED = _(
