@@ -707,7 +707,7 @@ def test_rows_that_were_made_without_a_digest_are_not_one_anothers(make_user: Ma
 def test_an_account_that_has_no_address_any_more_is_mailed_no_fresh_link(
     api: API, post: PostOffice, ask: Any, user: Any
 ) -> None:
-    handle, letter = ask()
+    _, letter = ask()
     api.reset(letter.token)
     (news,) = post.deliver()
     type(user).objects.update(email=" ")
