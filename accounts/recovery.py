@@ -37,7 +37,7 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
 LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
 LOCK_BYTES = 32
 """Random bytes of a password that nobody shall know: 256 bits, as a seed has."""
-_NOBODY = codes.Account(key="nobody", password="!" * 97, address="nobody@example.com")  # nosec B106
+_NOBODY = codes.Account(key="nobody", password="!" * 97, address="nobody@example.com")
 """What a code is compared against where there is no account: as long as one commonly is, and nobody's."""
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
 
