@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from benchmarks.auc import auc, compare
 from benchmarks import polling
+from benchmarks.auc import auc, compare
 from benchmarks.timing import verdict
 
 
