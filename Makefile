@@ -41,6 +41,7 @@ drill: setup $(VENV)/dev.stamp ## Kill one part after another under load, and co
 
 timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown addresses can be told apart by time
 	$(PY) -m tests.postgres $(PY) -m benchmarks.timing
+	$(PY) -m tests.postgres $(PY) -m benchmarks.polling
 	$(PY) -m tests.postgres $(PY) -m benchmarks.time_to_sent
 	$(PY) -m tests.postgres $(PY) -m benchmarks.waiting
 

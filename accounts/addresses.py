@@ -35,6 +35,11 @@ def fold(address: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold())
 
 
+def is_blank(address: str) -> bool:
+    """Whether it is no address at all: accounts that have none are many, and no two of them are the same one's."""
+    return not fold(address).strip()
+
+
 def ascii_fold(address: str) -> str:
     """Equal for stored addresses that differ only in the case of ASCII letters, and so are one mailbox to all of us."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in address)

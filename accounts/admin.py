@@ -28,7 +28,7 @@ class Login(AdminAuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         try:
-            limits.check_client_may_verify(client_address(self.request))  # type: ignore[arg-type]
+            limits.check_client_may_log_in(client_address(self.request))  # type: ignore[arg-type]
             with hashing.slots(conf.HASH_CONCURRENCY).one():
                 return super().clean()
         except RateLimited as refused:

@@ -3,6 +3,10 @@
 A record keeps 256 random bits, its seed. Handle, code and tokens are HMACs over that seed, one salt for each purpose,
 so that none can be computed from another, from the database alone, or from the key alone. Codes and reset tokens are
 bound to the account's password hash and address as well: however either of them changes, all of them die with it.
+
+A token that sets a password is believed in two stages, so its MAC has two halves. The first proves that this server has
+issued it for this record, and asks nothing of any account: who makes a token up gets no further, whatever the record.
+The second binds it to the account.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ from accounts.words import WORDS
 SEED_BYTES = 32
 HANDLE_MAC_BYTES = 16
 """128 bits: OWASP ASVS 5.0 section 11.5.1 for values nobody may guess."""
-TOKEN_MAC_BYTES = 32
+TOKEN_HALF_BYTES = 16
+"""Of either half of a token's MAC, and 128 bits again: nobody guesses the first, nor moves the second."""
+TOKEN_MAC_BYTES = 2 * TOKEN_HALF_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,8 @@ def link_token(record_id: uuid.UUID, seed: bytes, account: Account) -> str:
 
 def code_token(record_id: uuid.UUID, seed: bytes, account: Account, generation: int) -> str:
     """The token that a proven code buys, good for one generation only."""
-    mac = _token_mac(settings.SECRET_KEY, TokenKind.CODE, record_id, seed, account, str(generation))
+    bound = _bound_to(TokenKind.CODE, generation)
+    mac = _token_mac(settings.SECRET_KEY, TokenKind.CODE, record_id, seed, account, *bound)
     return _token(TokenKind.CODE, record_id, mac)
 
 
@@ -142,9 +149,22 @@ def parse_report_token(text: str) -> Token | None:
     return _parse(text, (TokenKind.REPORT,))
 
 
+def token_was_issued(token: Token, seed: bytes, generation: int) -> bool:
+    """Whether this server has issued the token for this record, to whichever account; in constant time.
+
+    Under the current key or a former one. Good for nothing yet: `token_matches` is what a token must pass, too.
+    """
+    bound = _bound_to(token.kind, generation)
+    halves = (_issued_half(key, token.kind, token.record_id, seed, *bound) for key in _keys())
+    return _any_equal(token.mac[:TOKEN_HALF_BYTES], halves)
+
+
 def token_matches(token: Token, seed: bytes, account: Account, generation: int) -> bool:
-    """Whether the token is this record's for this account, under the current key or a former one; in constant time."""
-    bound = [str(generation)] if token.kind is TokenKind.CODE else []
+    """Whether the token is this record's for this account, under the current key or a former one; in constant time.
+
+    Both halves must be of the same key.
+    """
+    bound = _bound_to(token.kind, generation)
     macs = (_token_mac(key, token.kind, token.record_id, seed, account, *bound) for key in _keys())
     return _any_equal(token.mac, macs)
 
@@ -188,7 +208,16 @@ def _code(key: str, record_id: uuid.UUID, seed: bytes, account: Account, generat
 def _token_mac(
     key: str, kind: TokenKind, record_id: uuid.UUID, seed: bytes, account: Account, *generation: str
 ) -> bytes:
-    return _mac(f"token.{kind.name}", key, record_id.hex, seed.hex(), *account.parts, *generation)
+    account_half = _mac(f"token.{kind.name}.account", key, record_id.hex, seed.hex(), *account.parts, *generation)
+    return _issued_half(key, kind, record_id, seed, *generation) + account_half[:TOKEN_HALF_BYTES]
+
+
+def _issued_half(key: str, kind: TokenKind, record_id: uuid.UUID, seed: bytes, *generation: str) -> bytes:
+    return _mac(f"token.{kind.name}.issued", key, record_id.hex, seed.hex(), *generation)[:TOKEN_HALF_BYTES]
+
+
+def _bound_to(kind: TokenKind, generation: int) -> tuple[str, ...]:
+    return (str(generation),) if kind is TokenKind.CODE else ()
 
 
 def _report_mac(key: str, record_id: uuid.UUID, seed: bytes) -> bytes:

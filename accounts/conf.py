@@ -38,8 +38,12 @@ class RecoverySettings:
     THROTTLE_REQUEST_PER_IP: str = "20/hour"
     THROTTLE_REQUEST_PER_EMAIL: str = "5/hour"
     THROTTLE_VERIFY_PER_IP: str = "60/hour"
+    """Codes of a client, and each by itself: tokens that are refused, passwords scored without one, admin logins."""
     THROTTLE_WRONG_CODES: str = "500/hour"
     """Wrong codes of the whole site: with a million codes, 12,000 a day are one account taken in 83 days."""
+    THROTTLE_STATUS_PER_HANDLE: str = "60/minute"
+    """Questions about a reset, resends and cancels. A page that asks each second is within it."""
+    THROTTLE_STATUS_PER_IP: str = "300/minute"
 
     MAIL_DISPATCH: str = "thread"
     MAIL_SENDERS: int = 32

@@ -6,8 +6,9 @@ import ipaddress
 import logging
 import os
 import threading
-from collections.abc import Iterable
-from functools import lru_cache
+import uuid
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -18,6 +19,9 @@ from accounts.conf import conf
 from accounts.exceptions import RateLimited, Text
 from accounts.windows import Taken, Window
 
+USES_OF_A_RECORD = "60/hour"
+"""How often one record's good tokens may be used: each use may score or hash a password."""
+
 logger = logging.getLogger(__name__)
 
 IPV6_GROWTH = {64: 1, 56: 3, 48: 10}
@@ -27,6 +31,16 @@ A customer commonly has all of a /64, a /56 or a /48 (RFC 6177), and a /48 holds
 """
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _COOLDOWN = _("A reset for this address was requested a moment ago.")
+_GUESSED = _(
+    "Too many codes from your network. The link in the newest mail works all the same; if it is too old, start a "
+    "new reset."
+)
+_REFUSED = _(
+    "Too many links from your network did not work. A good one works all the same: please use that of the newest mail, "
+    "or start a new reset."
+)
+_USED = _("This link or token was used too often in the last hour. Please wait, or start a new reset.")
+_ASKED = _("You are asking about this reset too often. Please wait a little.")
 
 
 def check_client_may_request(client_ip: str) -> int:
@@ -41,9 +55,48 @@ def check_client_may_request(client_ip: str) -> int:
     return max(-(-count * single // window.most) for count, window in zip(taken.standing, mine, strict=True))
 
 
-def check_client_may_verify(client_ip: str) -> None:
-    """Count an operation of this client that checks a secret. Raises RateLimited."""
-    _take(_saying(_SLOW_DOWN, _client_windows("verify", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+def check_client_may_verify(client_ip: str) -> Callable[[], None]:
+    """Count a code of this client, before it is compared. Returns what takes the count back, for a right one.
+
+    Raises RateLimited.
+    """
+    counted = _client_windows("verify", conf.THROTTLE_VERIFY_PER_IP, client_ip)
+    taken = _take(_saying(_GUESSED, counted))
+    return partial(windows.give_back, counted, taken, 1)
+
+
+def count_refused_token(client_ip: str) -> None:
+    """Count a token of this client that was not believed. Raises RateLimited, in place of saying so once more.
+
+    It bounds nothing that a good token does, so whoever shares an address with others cannot be kept out by them.
+    """
+    _take(_saying(_REFUSED, _client_windows("token", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+
+
+def check_token_may_be_used(record_id: uuid.UUID) -> None:
+    """Count a use of a good token of this record. Raises RateLimited."""
+    _take([(_window(USES_OF_A_RECORD, "uses", str(record_id)), _USED)])
+
+
+def check_client_may_try_passwords(client_ip: str) -> None:
+    """Count a password that this client has scored without a token. Raises RateLimited."""
+    _take(_saying(_SLOW_DOWN, _client_windows("password", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+
+
+def check_client_may_log_in(client_ip: str) -> None:
+    """Count a login of this client to the admin. Raises RateLimited."""
+    _take(_saying(_SLOW_DOWN, _client_windows("login", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+
+
+def check_client_may_use_handle(client_ip: str, record_id: uuid.UUID | None) -> None:
+    """Count a question about a reset, or a change to it, of this client and by this handle. Raises RateLimited.
+
+    `record_id` is None for a handle that was not believed: those that are made up must not fill any memory.
+    """
+    asked = _client_windows("status", conf.THROTTLE_STATUS_PER_IP, client_ip)
+    if record_id is not None:
+        asked.append(_window(conf.THROTTLE_STATUS_PER_HANDLE, "handle", str(record_id)))
+    _take(_saying(_ASKED, asked))
 
 
 def check_address_may_request(email_digest: str, client_ip: str) -> None:

@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Case, Index, Q, SmallIntegerField, Value, When, Window
 from django.db.models.functions import Collate, Lower, RowNumber, Upper
 
-from accounts.addresses import ascii_fold, fold
+from accounts.addresses import ascii_fold, fold, is_blank
 
 MOST_ACCOUNTS = 10
 """Accounts of one address that its mail has links for."""
@@ -29,7 +29,7 @@ class Mailbox:
 
 
 def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
-    """Look several typed addresses up with one query.
+    """Look several typed addresses up with one query. A blank one, as a wiped one is, is nobody's and never asked for.
 
     The database proposes, by case-insensitive match; Python disposes, for databases differ in what they call equal, and
     one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
@@ -38,7 +38,8 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     must not grow with every account that somebody signs up or moves there. On a large table this wants the index that
     `address_index` describes.
     """
-    wanted = {address: fold(address) for address in typed}
+    typed = set(typed)
+    wanted = {address: fold(address) for address in typed if not is_blank(address)}
     as_typed = [Upper(Value(address)) for address in wanted]
     # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
     folded = [capitals for address in wanted.values() for capitals in (Upper(Value(address)), address.upper())]
@@ -52,7 +53,8 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     by_fold = defaultdict(list)
     for user in candidates if wanted else ():
         by_fold[fold(getattr(user, field))].append(user)
-    return {address: _choose(address, by_fold[folded], field) for address, folded in wanted.items()}
+    nobody = {address: Mailbox(reason="unknown") for address in typed}
+    return nobody | {address: _choose(address, by_fold[folded], field) for address, folded in wanted.items()}
 
 
 def address_index() -> Index:
@@ -86,7 +88,7 @@ def why_not_mailable(user: Any) -> str:
         return "inactive"
     if not user.has_usable_password():
         return "unusable_password"
-    return "" if email_of(user) else "no_address"
+    return "no_address" if is_blank(email_of(user)) else ""
 
 
 def email_of(user: Any) -> str:
@@ -115,7 +117,7 @@ def _by_age() -> tuple[str, ...]:
 
 
 def _choose(typed: str, users: list[Any], field: str) -> Mailbox:
-    if not users or not typed:
+    if not users:
         return Mailbox(reason="unknown")
     mailable = [user for user in users if not why_not_mailable(user)]
     if not mailable:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
     """The verbs of the record, the holder's first, then the mailer's."""
 
+    def shown(self) -> ForgetPasswordQuerySet:
+        """Rows with the columns that their holders are shown, and no others: see SHOWN."""
+        return self.only(*SHOWN)
+
     def count_attempt(self, pk: uuid.UUID, now: datetime) -> bool:
         """Count a guess before it is compared; False where none is left."""
         return self._one(pk, state__in=OPEN_STATES, attempts__lt=MAX_ATTEMPTS).update(
@@ -123,7 +127,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         In the order of their keys, and before anything else is locked: so no two callers can wait for each other. What
         ran out long ago is left alone: strangers can add to it day by day, and no owner shall wait for all of it.
         """
-        same_account = Q(email_digest=email_digest) | (Q() if user_id is None else Q(user_id=user_id))
+        same_account = _of_address(email_digest) | (Q() if user_id is None else Q(user_id=user_id))
         under_way = Q(killed_at=None) & ~Q(state=State.COMPLETED) & _not_long_over(now)
         rows = self.filter(Q(pk=pk) | (same_account & under_way))
         return list(rows.select_for_update(of=("self",)).order_by("pk"))
@@ -142,7 +146,8 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
 
     def are_locked(self, user_id: Any, email_digest: str) -> bool:
         """Whether a report has left the account, or one of those of a shared address, with a password nobody knows."""
-        of_account = Q(email_digest=email_digest, user_id__isnull=False) if user_id is None else Q(user_id=user_id)
+        of_address = _of_address(email_digest) & Q(user_id__isnull=False)
+        of_account = of_address if user_id is None else Q(user_id=user_id)
         return self.filter(of_account, self._latest(), reported_at__isnull=False).exists()
 
     def not_looked(self) -> ForgetPasswordQuerySet:
@@ -304,6 +309,24 @@ class GuessBudgetQuerySet(models.QuerySet["GuessBudget"]):
         )
 
 
+SHOWN = (
+    "id",
+    "forget_password_otp",
+    "email_digest",
+    "state",
+    "attempts",
+    "resends",
+    "is_user_password_updated",
+    "created_at",
+    "looked_at",
+    "sent_at",
+    "verified_at",
+    "mail_asked_at",
+)
+"""What status, resend and cancel are decided by. Each is as wide with an account as without. `user`, `email` and what
+became of a mail are not: whoever asks often enough and averages would see how long they take to read."""
+
+
 def turn_of(rank: int, due: datetime) -> datetime:
     """The place in the queue of a mail that is due, the `rank`-th that its client has asked for within its limit."""
     return due + TURN * (min(rank, TURNS) - 1)
@@ -316,6 +339,11 @@ NOTHING_DUE: dict[str, Any] = {
     "mail_claimed_at": None,
     "mail_error": "",
 }
+
+
+def _of_address(email_digest: str) -> Q:
+    """Rows of the same address. One that was made without a digest shares nothing with another such row."""
+    return Q(email_digest=email_digest) if email_digest else Q(pk__in=())
 
 
 def _not_long_over(now: datetime) -> Q:

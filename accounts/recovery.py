@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import unicodedata
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,7 +38,8 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
 LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
 LOCK_BYTES = 32
 """Random bytes of a password that nobody shall know: 256 bits, as a seed has."""
-_NOBODY = codes.Account(key="", password="", address="")  # nosec B106 # nobody has no password hash
+_NOBODY = codes.Account(key="nobody", password="!" * 97, address="nobody@example.com")
+"""What a code is compared against where there is no account: as long as one commonly is, and nobody's."""
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
 
 
@@ -94,15 +96,17 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
     return record
 
 
-def status(handle: str) -> ForgetPassword | None:
-    """The record of a handle, or None for one that was never issued."""
-    return _find(handle)
+def status(handle: str, client: Client) -> ForgetPassword | None:
+    """The record of a handle, or None for one that was never issued. Raises RateLimited."""
+    record = _find(handle)
+    limits.check_client_may_use_handle(client.ip, record.pk if record else None)
+    return record
 
 
 def resend(handle: str, client: Client) -> ForgetPassword:
     """Owe the mail once more. Raises UnknownRequest and RateLimited."""
     now = timezone.now()
-    record = _require(handle)
+    record = _require(status(handle, client))
     rank = limits.check_client_may_request(client.ip)
     shown = shown_status(record, now)
     if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
@@ -131,11 +135,12 @@ def verify(handle: str, code: str, client: Client) -> Verified:
     """Trade the mailed code for a token. Every well-formed guess is counted before it is compared.
 
     Counted first, and each count committed on its own, so that neither parallel guesses nor a crash in between get a
-    comparison for nothing. Raises UnknownRequest, InvalidCode and RateLimited.
+    comparison for nothing. Only the client's count is given back for a right one: others may share its address. Raises
+    UnknownRequest, InvalidCode and RateLimited.
     """
     now = timezone.now()
-    record = _require(handle)
-    limits.check_client_may_verify(client.ip)
+    record = _require(_find(handle))
+    give_back = limits.check_client_may_verify(client.ip)
     shown = shown_status(record, now)
     if shown in (Status.COMPLETED, Status.CANCELLED) or (shown == Status.EXPIRED and not record.is_open(now)):
         raise _over()
@@ -152,11 +157,14 @@ def verify(handle: str, code: str, client: Client) -> Verified:
     if not GuessBudget.objects.spend(record.email_digest, utc_day(now)):
         limits.give_guess_back(guess)
         raise _locked()
-    if not (_is_right(record, digits, now) and ForgetPassword.objects.verify(record.pk, record.generation, now)):
+    proven = _proven(record, digits, now)
+    if proven is None or not ForgetPassword.objects.verify(proven.pk, proven.generation, now):
         PasswordResetEvent.write(record.pk, EventKind.WRONG_CODE)
         record.refresh_from_db()
         raise InvalidCode(attempts_left(record, now), _("That is not the code."))
     limits.give_guess_back(guess)
+    give_back()
+    record = proven
     token = codes.code_token(record.pk, record.seed, account_of(record.user), record.generation + 1)
     PasswordResetEvent.write(record.pk, EventKind.VERIFIED)
     record.refresh_from_db()
@@ -171,8 +179,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     token. The slow hash is made outside the transaction; inside it the resets' rows come first, so that two resets of
     one account, or a reset and a report, wait for each other there and nowhere else.
     """
-    limits.check_client_may_verify(client.ip)
-    good = _believe(token, timezone.now())
+    good = _believe(token, timezone.now(), client)
     password = passwords.clean(new_password)
     passwords.check(password, good.user)
     hashed = hash_password(password)
@@ -201,8 +208,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
 
 def check_token(token: str, client: Client) -> datetime:
     """Until when a token is good; spends nothing. Raises InvalidResetToken and RateLimited."""
-    limits.check_client_may_verify(client.ip)
-    return _believe(token, timezone.now()).expires_at
+    return _believe(token, timezone.now(), client).expires_at
 
 
 def check_password(new_password: str, token: str | None, client: Client) -> int:
@@ -210,16 +216,17 @@ def check_password(new_password: str, token: str | None, client: Client) -> int:
 
     Raises PasswordRejected, InvalidResetToken, InvalidInput and RateLimited.
     """
-    limits.check_client_may_verify(client.ip)
-    user = _believe(token, timezone.now()).user if token is not None else None
+    if token is None:
+        limits.check_client_may_try_passwords(client.ip)
+    user = _believe(token, timezone.now(), client).user if token is not None else None
     password = passwords.clean(new_password)
     passwords.check(password, user)
     return passwords.strength(password, user)
 
 
-def cancel(handle: str) -> ForgetPassword:
-    """Give a reset up; one that is over already stays as it is. Raises UnknownRequest."""
-    record = _require(handle)
+def cancel(handle: str, client: Client) -> ForgetPassword:
+    """Give a reset up; one that is over already stays as it is. Raises UnknownRequest and RateLimited."""
+    record = _require(status(handle, client))
     if ForgetPassword.objects.cancel(record.pk, timezone.now()):
         PasswordResetEvent.write(record.pk, EventKind.CANCELLED)
         signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
@@ -234,8 +241,7 @@ def report(token: str, client: Client) -> Reported:
     the same, so that recovery goes on working. Whenever a report finds or leaves an account like that, the owner is
     mailed a fresh link. All or nothing, and once. Raises InvalidResetToken and RateLimited.
     """
-    limits.check_client_may_verify(client.ip)
-    disowned = _believe_report(token)
+    disowned = _believe_report(token, client)
     # Needed or not: it is slow, so it is made outside the transaction, and the reset may complete in the meantime.
     hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES))
     now = timezone.now()
@@ -290,7 +296,7 @@ class _GoodToken:
 
 def _insert_once(record: ForgetPassword, client: Client) -> ForgetPassword:
     """Insert, unless a row with this idempotency digest was inserted within the hour: then that one."""
-    same = ForgetPassword.objects.filter(idempotency_digest=record.idempotency_digest)
+    same = ForgetPassword.objects.shown().filter(idempotency_digest=record.idempotency_digest)
     if earlier := same.filter(created_at__gt=record.created_at - IDEMPOTENCY_LIFETIME).first():
         return earlier
     same.filter(created_at__lte=record.created_at - IDEMPOTENCY_LIFETIME).update(idempotency_digest=None)
@@ -309,34 +315,76 @@ def _find(handle: str) -> ForgetPassword | None:
     if parsed is None:
         return None
     record_id, mac = parsed
-    record = ForgetPassword.objects.select_related("user").filter(pk=record_id).first()
+    record = ForgetPassword.objects.shown().filter(pk=record_id).first()
     return record if record and codes.handle_matches(mac, record.pk, record.seed) else None
 
 
-def _require(handle: str) -> ForgetPassword:
-    record = _find(handle)
+def _require(record: ForgetPassword | None) -> ForgetPassword:
     if record is None:
         raise _unknown()
     return record
 
 
-def _is_right(record: ForgetPassword, digits: str, now: datetime) -> bool:
-    """Compare the code, for a row without an account against one that nobody can know, at the same cost."""
-    user = record.user
-    account = account_of(user) if user else _NOBODY
-    equal = codes.code_matches(digits, record.pk, record.seed, account, record.generation, record.code_key)
-    usable = user is not None and not why_not_mailable(user) and fold(account.address) == fold(record.email)
-    return equal and usable and record.killed_at is None and record.code_lives(now)
+def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPassword | None:
+    """The whole record and its account, if these digits prove it; None where they do not.
+
+    A wrong code costs the same whatever the row: one statement and one MAC, for a row without an account
+    against one that nobody has. Nothing else of an account is read before the code has been found equal.
+    """
+    generation, code_key, account = _compared(record.pk)
+    if not codes.code_matches(digits, record.pk, record.seed, account, generation, code_key):
+        return None
+    whole = ForgetPassword.objects.select_related("user").filter(pk=record.pk, generation=generation).first()
+    if whole is None or whole.user is None or why_not_mailable(whole.user):
+        return None
+    stayed = fold(email_of(whole.user)) == fold(whole.email)
+    return whole if stayed and whole.killed_at is None and whole.code_lives(now) else None
 
 
-def _believe(text: str, now: datetime) -> _GoodToken:
-    """Check a token against its record and the account as it is now. Raises InvalidResetToken, whatever is wrong."""
+def _compared(record_id: uuid.UUID) -> tuple[int, str, codes.Account]:
+    """A row's generation, its code's key, and the account that the code is bound to, without making a user of it."""
+    columns = (
+        "generation",
+        "code_key",
+        "user__pk",
+        "user__password",
+        f"user__{get_user_model().get_email_field_name()}",
+    )
+    generation, code_key, *account = ForgetPassword.objects.filter(pk=record_id).values_list(*columns).get()
+    key, password, address = account
+    return generation, code_key, _NOBODY if key is None else codes.Account(str(key), password, str(address or ""))
+
+
+def _believe(text: str, now: datetime, client: Client) -> _GoodToken:
+    """Check a token against its record and the account as it is now; only one that is refused counts for the client.
+
+    Raises InvalidResetToken, whatever is wrong, and RateLimited.
+    """
     token = codes.parse_token(text)
-    if token is None:
+    good = _good_token(token, now) if token and codes.token_was_issued(token, *_seed_of(token.record_id)) else None
+    if good is None:
+        limits.count_refused_token(client.ip)
         raise _bad_token()
+    limits.check_token_may_be_used(good.record.pk)
+    return good
+
+
+def _seed_of(record_id: uuid.UUID) -> tuple[bytes, int]:
+    """What shows whether a token was issued: seed and generation, of which nobody can tell whose row it is.
+
+    Whoever holds a handle can make up a token for its record. One statement and one MAC for each key refuse it,
+    whatever record it is, or none; only those who were mailed the right one get any further.
+    """
+    columns = ForgetPassword.objects.filter(pk=record_id).values_list("forget_password_otp", "generation")
+    seed, generation = columns.first() or (b"", 0)
+    return bytes(seed), generation
+
+
+def _good_token(token: codes.Token, now: datetime) -> _GoodToken | None:
+    """A token that was issued, with its record and account, if it is good for them as they are now."""
     record = ForgetPassword.objects.select_related("user").filter(pk=token.record_id, killed_at=None).first()
     if record is None:
-        raise _bad_token()
+        return None
     user = _user_of(token, record)
     if token.kind is codes.TokenKind.CODE:
         expires_at = record.token_expires_at if record.state == State.VERIFIED else None
@@ -344,33 +392,33 @@ def _believe(text: str, now: datetime) -> _GoodToken:
         alive = record.link_issued_at is not None and record.state != State.COMPLETED
         expires_at = record.link_issued_at + conf.link_lifetime if alive and record.link_issued_at else None
     if user is None or expires_at is None or now >= expires_at:
-        raise _bad_token()
+        return None
     return _GoodToken(token, record, user, expires_at)
 
 
 def _user_of(token: codes.Token, record: ForgetPassword) -> Any:
-    """The account that a token is for, or None; where several share the address, the token's MAC tells which it is.
-
-    Whoever holds a handle can make up a token for its record, so each record is asked the same: one look-up for a link,
-    and one MAC at the least, if need be against an account that nobody has.
-    """
-    sharing = find_mailbox(record.email).users if token.kind is codes.TokenKind.LINK else ()
-    users = (record.user,) if record.user is not None else sharing
-    accounts = [account_of(user) for user in users] or [_NOBODY]
-    matches = [codes.token_matches(token, record.seed, account, record.generation) for account in accounts]
-    return next((user for user, fits in zip(users, matches, strict=False) if fits and not why_not_mailable(user)), None)
+    """The account that a token is for, or None; where several share the address, the token's MAC tells which it is."""
+    if record.user is not None:
+        users = (record.user,)
+    else:
+        users = find_mailbox(record.email).users if token.kind is codes.TokenKind.LINK else ()
+    fits = (user for user in users if codes.token_matches(token, record.seed, account_of(user), record.generation))
+    return next((user for user in fits if not why_not_mailable(user)), None)
 
 
-def _believe_report(text: str) -> ForgetPassword:
-    """The record of a report token. Raises InvalidResetToken.
+def _believe_report(text: str, client: Client) -> ForgetPassword:
+    """The record of a report token; only one that is refused counts for the client.
 
-    Whoever holds a handle can make up a token for its record. One statement and one MAC for each key refuse it,
-    whatever record it is; only those who were mailed the right one get any further.
+    Raises InvalidResetToken and RateLimited.
     """
     token = codes.parse_report_token(text)
-    record = ForgetPassword.objects.filter(pk=token.record_id).first() if token else None
-    if token is None or record is None or not codes.report_matches(token, record.seed):
+    record = None
+    if token and codes.report_matches(token, _seed_of(token.record_id)[0]):
+        record = ForgetPassword.objects.filter(pk=token.record_id).first()
+    if record is None:
+        limits.count_refused_token(client.ip)
         raise _bad_token()
+    limits.check_token_may_be_used(record.pk)
     return record
 
 

@@ -43,11 +43,6 @@ from accounts.types import (
     VerifyPasswordResetCodeSuccess,
 )
 
-SECRET_CHECKING_FIELDS = frozenset(
-    {"verifyPasswordResetCode", "resetPassword", "checkResetToken", "checkPassword", "reportPasswordReset"}
-)
-"""Mutations that say whether a secret was right; the HTTP view lets at most one of them into an operation."""
-
 _ARGUMENT = strawberry.argument(description="The one argument, so that a client has one variable to send.")
 
 
@@ -58,9 +53,11 @@ class Query:
         "not the account exists."
     )
     def password_reset_status(
-        self, request_id: Annotated[ID, strawberry.argument(description="From requestPasswordReset.")]
+        self,
+        info: strawberry.Info,
+        request_id: Annotated[ID, strawberry.argument(description="From requestPasswordReset.")],
     ) -> PasswordReset | None:
-        record = recovery.status(request_id)
+        record = recovery.status(request_id, _client(info))
         return _shown(record) if record else None
 
     @strawberry.field(
@@ -142,9 +139,9 @@ class Mutation:
         description="Give a reset up: its code and code token die; the mailed link stays the mailbox owner's."
     )
     def cancel_password_reset(
-        self, input: Annotated[CancelPasswordResetInput, _ARGUMENT]
+        self, info: strawberry.Info, input: Annotated[CancelPasswordResetInput, _ARGUMENT]
     ) -> CancelPasswordResetPayload:
-        return CancelPasswordResetSuccess(reset=_shown(recovery.cancel(input.request_id)))
+        return CancelPasswordResetSuccess(reset=_shown(recovery.cancel(input.request_id, _client(info))))
 
     @strawberry.mutation(
         description='"This was not me", from the link in a mail: kills every open reset of the account; after a '

@@ -27,7 +27,9 @@ from graphql import (
     specified_rules,
     validate,
 )
+from graphql import ExecutionResult as GraphQLExecutionResult
 from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionResult
 
 MAX_TOKENS = 1000
 MAX_DEPTH = 15
@@ -40,9 +42,13 @@ MAX_DIRECTIVES = 20
 MAX_REPEATS = 20
 """Times that one field may stand at one place of the answer, through fragments too: validation compares every two of
 them. Clients that put `__typename` or `message` into each member of a union repeat it seven times."""
+MAX_ALIAS = 100
+"""Characters. An answer repeats an alias wherever its fragment stands: 55 kB of document were answered with 385 kB."""
 MAX_ERRORS = 5
+"""What is wrong with a document or with its variables; one more says that there are others."""
 MAX_MESSAGE = 300
-"""Characters. An error quotes what it is about: 52 kB of document were answered with 5 MB of errors, and remembered."""
+"""Characters. An error quotes what it is about: 52 kB of document were answered with 5 MB of errors, and 60 kB of
+variables with 169 kB."""
 REMEMBERED = 256
 """Documents; distinct ones beyond it push the least used out, so that no client can grow the memory."""
 
@@ -55,6 +61,7 @@ class Measure:
     fields: int = 0
     aliases: int = 0
     directives: int = 0
+    longest_alias: int = 0
     names: dict[str, int] = field(default_factory=dict)
     """How often each field name stands at the top of the selection."""
 
@@ -63,6 +70,7 @@ class Measure:
         self.fields += other.fields
         self.aliases += other.aliases
         self.directives += other.directives
+        self.longest_alias = max(self.longest_alias, other.longest_alias)
         if not below:
             for name, count in other.names.items():
                 self.names[name] = self.names.get(name, 0) + count
@@ -93,7 +101,16 @@ def prepare(schema: object, query: str) -> PreparedDocument:
 
 
 class PreparedDocuments(SchemaExtension):
-    """Hands Strawberry the remembered document and its errors in place of parsing and validating again."""
+    """Hands Strawberry the remembered document and its errors in place of parsing and validating again.
+
+    What else goes wrong is told as shortly as what is wrong with a document, whoever has the schema execute it.
+    """
+
+    def on_operation(self) -> Iterator[None]:
+        yield
+        result = self.execution_context.result
+        if isinstance(result, GraphQLExecutionResult | ExecutionResult) and result.errors:
+            result.errors = [_short(error) for error in result.errors]
 
     def on_parse(self) -> Iterator[None]:
         context = self.execution_context
@@ -126,9 +143,11 @@ def _prepare(schema: object, query: str, introspection: bool) -> PreparedDocumen
 
 
 def _short(error: GraphQLError) -> GraphQLError:
-    """The error without the tree it points into, and with a message that repeats little of the document."""
+    """The error without the tree it points into, and with a message that repeats little of what was sent."""
     message = error.message if len(error.message) <= MAX_MESSAGE else f"{error.message[:MAX_MESSAGE]}…"
-    return GraphQLError(message, source=error.source, positions=error.positions)
+    return GraphQLError(
+        message, source=error.source, positions=error.positions, path=error.path, extensions=error.extensions
+    )
 
 
 # Whether fields can be merged is the one question whose cost grows with the square of the document: 198 times the same
@@ -190,6 +209,7 @@ def _over_bounds(operations: tuple[tuple[OperationDefinitionNode, Measure], ...]
         ("fields", total.fields, MAX_FIELDS),
         ("aliases", total.aliases, MAX_ALIASES),
         ("directives", total.directives, MAX_DIRECTIVES),
+        ("characters in an alias", total.longest_alias, MAX_ALIAS),
     )
     return [
         GraphQLError(f"The document has {found} {what}; {most} are allowed.")
@@ -229,6 +249,7 @@ def _measure(
         elif isinstance(node, FieldNode):
             total.fields += 1
             total.aliases += node.alias is not None
+            total.longest_alias = max(total.longest_alias, len(node.alias.value) if node.alias else 0)
             total.names[node.name.value] = total.names.get(node.name.value, 0) + 1
             total.add(_measure(node.selection_set, fragments, measured), below=True)
         elif isinstance(node, InlineFragmentNode):

@@ -27,9 +27,8 @@ from strawberry.django.context import StrawberryDjangoContext
 from strawberry.django.views import GraphQLView as StrawberryView
 from strawberry.types import ExecutionResult
 
-from accounts.schema import SECRET_CHECKING_FIELDS
 from backend.documents import PreparedDocument, prepare
-from backend.schema import schema
+from backend.schema import HANDLE_TAKING_FIELDS, RATE_LIMITED, SECRET_CHECKING_FIELDS, schema
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +40,7 @@ MAX_ACCEPT = 1000
 """Characters of an Accept header; browsers send 150. To read 60 kB took 100 ms of CPU, and servers let in more."""
 MAX_JSON_DEPTH = 64
 """Levels. Pythons differ in what their JSON reader can bear; no honest variables have more than three."""
-HANDLE_TAKING_QUERIES = frozenset({"passwordResetStatus"})
-"""Queries that must not be sent by GET: their handle would stand in every access log on the way."""
+ONLY_POST = {"Allow": "POST"}
 
 GRAPHIQL_CSP = "; ".join(
     (
@@ -62,13 +60,20 @@ GRAPHIQL_CSP = "; ".join(
 
 
 class RequestRefused(Exception):
-    """A request that does not get as far as execution; the status says why to machines, the message to people."""
+    """A request that is not answered with data; the status says why to machines, the message to people."""
 
-    def __init__(self, status: int, message: str, *, allow: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        extensions: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.allow = allow
+        self.headers = headers or {}
+        self.error = {"message": message, **({"extensions": extensions} if extensions else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +94,17 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
         reason = ""
         try:
             if request.method not in {"GET", "POST"}:
-                raise RequestRefused(405, "GraphQL is served by GET and POST.", allow="GET, POST")
+                raise RequestRefused(405, "GraphQL is served by GET and POST.", headers={"Allow": "GET, POST"})
             if settings.GRAPHIQL and _is_a_browser(request):
                 return _graphiql(request)
             if media_type is None:
                 raise RequestRefused(406, f"The answer can be {GRAPHQL_JSON} or {JSON}.")
             response = _answer(_body_of(self._run(request)), 200, media_type)
         except RequestRefused as refused:
-            reason = refused.message
-            response = _answer({"errors": [{"message": refused.message}]}, refused.status, media_type or JSON)
-            if refused.allow:
-                response["Allow"] = refused.allow
+            reason = str(refused)
+            response = _answer({"errors": [refused.error]}, refused.status, media_type or JSON)
+            for name, value in refused.headers.items():
+                response[name] = value
         except NotExecuted as failed:
             # In plain JSON a 4xx may come from anybody on the way; only a 200 says that GraphQL has spoken.
             status = 400 if media_type == GRAPHQL_JSON else 200
@@ -124,6 +129,7 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
         # Errors of a field say where it stands; one without a path means that the variables never fitted.
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             raise NotExecuted("variables", tuple(result.errors))
+        _refuse_what_is_limited(result)
         return result
 
     def _check_operation(self, request: HttpRequest, prepared: PreparedDocument, name: str | None) -> None:
@@ -132,11 +138,15 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
             unclear = GraphQLError("Say by operationName which of the document's operations to run.")
             raise NotExecuted("operation name", (unclear,))
         if request.method == "GET" and operation.operation is not OperationType.QUERY:
-            raise RequestRefused(405, "A mutation must be sent by POST.", allow="POST")
-        if request.method == "GET" and prepared.count(HANDLE_TAKING_QUERIES):
-            raise RequestRefused(405, "A query with a requestId must be sent by POST: URLs are logged.", allow="POST")
+            raise RequestRefused(405, "A mutation must be sent by POST.", headers=ONLY_POST)
+        if request.method == "GET" and prepared.count(HANDLE_TAKING_FIELDS):
+            raise RequestRefused(
+                405, "A query with a requestId must be sent by POST: URLs are logged.", headers=ONLY_POST
+            )
         if prepared.count(SECRET_CHECKING_FIELDS) > 1:
             raise RequestRefused(400, "At most one field that checks a secret may be sent at a time.")
+        if prepared.count(HANDLE_TAKING_FIELDS) > 1:
+            raise RequestRefused(400, "At most one field that takes a requestId may be sent at a time.")
 
 
 class NotExecuted(Exception):
@@ -146,6 +156,18 @@ class NotExecuted(Exception):
         super().__init__(what)
         self.what = what
         self.errors = errors
+
+
+def _refuse_what_is_limited(result: ExecutionResult) -> None:
+    """Raise the refusal of a field whose type has no member for it, if there is one.
+
+    Without `data`: whoever overlooked the error would take its null for a handle that was never issued.
+    """
+    for error in result.errors or ():
+        extensions = error.extensions or {}
+        if extensions.get("code") == RATE_LIMITED:
+            wait = {"Retry-After": str(extensions["retryAfter"])}
+            raise RequestRefused(429, error.message, headers=wait, extensions=extensions)
 
 
 def _from_body(request: HttpRequest) -> Parameters:

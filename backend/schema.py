@@ -8,42 +8,53 @@ from typing import Any
 import strawberry
 import structlog
 from django.conf import settings
-from graphql import FieldNode, GraphQLError
+from graphql import FieldNode, GraphQLError, GraphQLField, GraphQLInputObjectType, get_named_type
 from strawberry.extensions import MaskErrors
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from accounts import schema as accounts
+from accounts.exceptions import RateLimited
 from accounts.types import EXCEPTION_HANDLERS
-from backend.documents import PreparedDocuments
+from backend.documents import MAX_ERRORS, PreparedDocuments
 from backend.logs import describe
 
 log = structlog.stdlib.get_logger(__name__)
 
+RATE_LIMITED = "RATE_LIMITED"
+"""The `code` in the extensions of a refusal that only the `errors` list can tell."""
+
 
 class Schema(strawberry.Schema):
-    """Masks what nobody expected and logs it under the id that the client is given."""
+    """Masks what nobody expected and logs it under the id that the client is given.
+
+    A limit that a field's type has no member for is expected: `passwordResetStatus` is null or a reset, and no union.
+    """
 
     def _get_custom_context_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         # Where introspection is off, "did you mean" would tell the schema piece by piece.
-        hidden = {"hide_suggestions": not settings.GRAPHQL_INTROSPECTION}
-        return {**super()._get_custom_context_kwargs(*args, **kwargs), **hidden}
+        bounds = {"hide_suggestions": not settings.GRAPHQL_INTROSPECTION, "max_coercion_errors": MAX_ERRORS}
+        return {**super()._get_custom_context_kwargs(*args, **kwargs), **bounds}
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         for error in errors:
-            cause = error.original_error
-            if cause is None or isinstance(cause, GraphQLError):
-                continue
-            error_id = secrets.token_hex(8)
-            error.extensions = {"errorId": error_id}
-            # Not its path: a client may call things there as it likes.
-            field = error.nodes[0] if error.nodes else None
-            name = field.name.value if isinstance(field, FieldNode) else None
-            log.error("unexpected error", error_id=error_id, field=name, exception=describe(cause))
+            if isinstance(error.original_error, RateLimited):
+                error.extensions = {"code": RATE_LIMITED, "retryAfter": error.original_error.retry_after}
+            elif _is_unexpected(error):
+                _log_under_an_id(error)
 
 
 def _is_unexpected(error: GraphQLError) -> bool:
-    return error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+    return not isinstance(error.original_error, GraphQLError | RateLimited | None)
+
+
+def _log_under_an_id(error: GraphQLError) -> None:
+    error_id = secrets.token_hex(8)
+    error.extensions = {"errorId": error_id}
+    # Not its path: a client may call things there as it likes.
+    field = error.nodes[0] if error.nodes else None
+    name = field.name.value if isinstance(field, FieldNode) else None
+    log.error("unexpected error", error_id=error_id, field=name, exception=describe(error.original_error or error))
 
 
 class MaskUnexpectedErrors(MaskErrors):
@@ -65,3 +76,24 @@ schema = Schema(
     extensions=[PreparedDocuments, MaskUnexpectedErrors],
     config=StrawberryConfig(auto_camel_case=True),
 )
+
+
+def fields_taking(*names: str) -> frozenset[str]:
+    """The root fields that take an argument of one of these names, by itself or in an input."""
+    core = schema._schema
+    roots = [root for root in (core.query_type, core.mutation_type, core.subscription_type) if root]
+    fields = (item for root in roots for item in root.fields.items())
+    return frozenset(name for name, field in fields if not _taken_by(field).isdisjoint(names))
+
+
+def _taken_by(field: GraphQLField) -> set[str]:
+    inputs = [get_named_type(argument.type) for argument in field.args.values()]
+    inner = [name for each in inputs if isinstance(each, GraphQLInputObjectType) for name in each.fields]
+    return {*field.args, *inner}
+
+
+SECRET_CHECKING_FIELDS = fields_taking("code", "newPassword", "resetToken", "reportToken")
+"""Fields that say whether a secret was right; the HTTP view lets at most one of them into a document."""
+HANDLE_TAKING_FIELDS = fields_taking("requestId")
+"""Fields that say what became of a reset: likewise, and none by GET. Its handle would stand in every access log, and
+many at a time would average a stranger's measurements for him."""

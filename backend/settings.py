@@ -50,7 +50,7 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or ""]
 if DEBUG:
     ALLOWED_HOSTS += ["127.0.0.1", "localhost", "[::1]"]
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
-CORS_EXPOSE_HEADERS = ["X-Request-ID"]
+CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After"]
 TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
 
 # --- Application -----------------------------------------------------------------------------------------------------
@@ -163,6 +163,8 @@ THROTTLE_REQUEST_PER_IP = env.rate("THROTTLE_REQUEST_PER_IP", "20/hour")
 THROTTLE_REQUEST_PER_EMAIL = env.rate("THROTTLE_REQUEST_PER_EMAIL", "5/hour")
 THROTTLE_VERIFY_PER_IP = env.rate("THROTTLE_VERIFY_PER_IP", "60/hour")
 THROTTLE_WRONG_CODES = env.rate("THROTTLE_WRONG_CODES", "500/hour")
+THROTTLE_STATUS_PER_HANDLE = env.rate("THROTTLE_STATUS_PER_HANDLE", "60/minute")
+THROTTLE_STATUS_PER_IP = env.rate("THROTTLE_STATUS_PER_IP", "300/minute")
 
 # --- Mail ------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -28,6 +29,18 @@ REQUEST = """mutation Ask($email: String!) { requestPasswordReset(input: {email:
 STATUS = "query Status($id: ID!) { passwordResetStatus(requestId: $id) { status createdAt expiresAt } }"
 VERIFY = """mutation Guess($id: ID!, $code: String!) { verifyPasswordResetCode(input: {requestId: $id, code: $code}) {
     ... on InvalidCodeError { attemptsLeft } } }"""
+TOKEN_KINDS = {"code": b"\1", "link": b"\2", "report": b"\3"}
+"""The first byte of each kind of token; the record's id and 32 bytes of MAC follow."""
+PASSWORD = "thistle walnut comet raft 7"  # nosec B105 # noqa: S105 (sent with tokens that nobody will believe)
+WITH_A_TOKEN = {
+    "checkResetToken": "resetToken: $token",
+    "resetPassword": f'resetToken: $token, newPassword: "{PASSWORD}"',
+    "checkPassword": f'resetToken: $token, newPassword: "{PASSWORD}"',
+    "reportPasswordReset": "reportToken: $token",
+}
+"""What each verb that takes a token is sent."""
+WITHOUT_ADDRESS = 1000
+"""Accounts that have none, as directories of machines and imports do."""
 
 
 @dataclass
@@ -49,6 +62,18 @@ class Site:
     def guess(self, handle: str) -> float:
         """Send a code, a wrong one but for one time in a million; the milliseconds that it took."""
         return self.ask(VERIFY, id=handle, code="000000")[1]
+
+    def send_made_up(self, kind: str, verb: str, handle: str) -> float:
+        """Send a token of this kind for the handle's own row, whose id is known, and with a MAC that is made up.
+
+        Returns the milliseconds that it took to be refused.
+        """
+        token = TOKEN_KINDS[kind] + decode(handle)[:16] + secrets.token_bytes(32)
+        query = f"mutation T($token: String!) {{ {verb}(input: {{{WITH_A_TOKEN[verb]}}}) {{ __typename }} }}"
+        data, took = self.ask(query, token=encode(token))
+        if data[verb]["__typename"] != "InvalidResetTokenError":
+            raise SystemExit(f"{verb}: {data}")
+        return took
 
     def ask(self, query: str, **variables: Any) -> tuple[dict[str, Any], float]:
         """The data of an answer, and the milliseconds from the first byte sent to the last byte received."""
@@ -87,13 +112,15 @@ def site_environment(port: int) -> dict[str, str]:
         "THROTTLE_REQUEST_PER_EMAIL": ENDLESS,
         "THROTTLE_VERIFY_PER_IP": ENDLESS,
         "THROTTLE_WRONG_CODES": ENDLESS,
+        "THROTTLE_STATUS_PER_HANDLE": ENDLESS,
+        "THROTTLE_STATUS_PER_IP": ENDLESS,
         "PASSWORD_RESET_COOLDOWN": str(0),
     }
 
 
 def prepare(database_url: str, emails: Iterable[str]) -> None:
-    """Make the database anew, with an account for each of these addresses."""
-    script = """
+    """Make the database anew, with an account for each of these addresses, and many that have none."""
+    script = f"""
 import sys
 import django
 django.setup()
@@ -105,6 +132,7 @@ users = get_user_model()
 users.objects.bulk_create(
     users(username=email, email=email, password="argon2$not-a-hash") for email in sys.stdin.read().split()
 )
+users.objects.bulk_create(users(username=f"machine{{n}}", password="!") for n in range({WITHOUT_ADDRESS}))
 """
     variables = {**site_environment(0), "PUBLIC_URL": "http://127.0.0.1", "DATABASE_URL": database_url}
     given: Any = {"env": variables, "cwd": ROOT, "input": "\n".join(emails), "text": True}
@@ -148,6 +176,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def address(number: int) -> str:

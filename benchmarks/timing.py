@@ -6,7 +6,8 @@
 The production server as `make serve` starts it, on PostgreSQL, mails to a server that takes a while for each mail.
 Addresses with and without an account come in random order, as many of each, every one once. For each, over one
 connection and hence one worker, the stranger sends the request, asks for the status until it is SENT, and then sends a
-wrong code. Limits and cooldown are lifted.
+wrong code, and a made-up token of each kind to each verb that takes it. Limits and cooldown are lifted, and there are
+a thousand accounts without any address. benchmarks/polling.py asks for the status again and again, and averages.
 
 Each kind of time is compared between known and unknown by the AUC of Mann and Whitney: the chance that a known one
 takes longer. 0.5 tells nothing. OWASP ASVS 5.0 section 6.3.8 wants no difference; what is accepted here is 0.45 to
@@ -39,6 +40,11 @@ PLANTED_SECONDS = 0.002
 WARM_UP = 100
 CODE_LIFETIME_MS = 600_000
 REQUEST = "the request"
+MADE_UP = (
+    *((kind, verb) for kind in ("link", "code") for verb in ("checkResetToken", "resetPassword", "checkPassword")),
+    ("report", "reportPasswordReset"),
+)
+"""Which made-up tokens are sent where."""
 COLUMNS = "| time of | groups | n | median, ms | median of unknown, ms | AUC | 95 of 100 | |"
 
 Times = dict[str, dict[str, list[float]]]
@@ -97,6 +103,7 @@ def one_round(site: Site, email: str, planted: float = 0.0) -> dict[str, float]:
         "the next one, for the status": following,
         "all until SENT is shown": until_sent,
         "a wrong code after that": site.guess(handle),
+        **{f"a made-up {kind}, {verb}": site.send_made_up(kind, verb, handle) for kind, verb in MADE_UP},
         "SENT by the times that it shows": shown_delay(shown),
     }
 

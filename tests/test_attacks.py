@@ -13,8 +13,8 @@ import pytest
 
 from accounts import windows
 from accounts.models import GuessBudget, PasswordResetEvent
-from accounts.schema import SECRET_CHECKING_FIELDS
 from backend.documents import MAX_ALIASES, MAX_ERRORS
+from backend.schema import HANDLE_TAKING_FIELDS, SECRET_CHECKING_FIELDS
 from tests.conftest import API, Letter, PostOffice, record_of
 
 JSON = "application/json"
@@ -142,6 +142,57 @@ def test_no_two_fields_that_check_a_secret_go_together(api: API, target: Target,
     assert response.status_code == 400
     assert "one field that checks a secret" in response.json()["errors"][0]["message"]
     target.assert_untouched()
+
+
+# --- Many looks at one reset, or at many ------------------------------------------------------------------------------
+
+
+def by_handle(field: str, handle: str) -> str:
+    """One field of the schema that takes a handle, with this one."""
+    if field == "passwordResetStatus":
+        return f'{field}(requestId: "{handle}") {{ status }}'
+    code = ', code: "1"' if field == "verifyPasswordResetCode" else ""
+    return f'{field}(input: {{ requestId: "{handle}"{code} }}) {{ __typename }}'
+
+
+@pytest.mark.parametrize("fields", [*combinations_with_replacement(sorted(HANDLE_TAKING_FIELDS), 2)], ids=" and ".join)
+def test_no_two_fields_that_take_a_handle_go_together(api: API, target: Target, fields: tuple[str, str]) -> None:
+    asked = [by_handle(field, target.handle) for field in fields]
+    kinds = ["query" if field == "passwordResetStatus" else "mutation" for field in fields]
+    if kinds[0] == kinds[1]:
+        query = f"{kinds[0]} A {{ a: {asked[0]} b: {asked[1]} }}"
+    else:
+        query = f"{kinds[0]} A {{ {asked[0]} }} {kinds[1]} B {{ {asked[1]} }}"
+    response = api.post({"query": query, "operationName": "A"}, accept=JSON)
+    assert response.status_code == 400
+    assert "At most one field that" in response.json()["errors"][0]["message"]
+    target.assert_untouched()
+
+
+LOOKS = {
+    "sixteen aliases of one handle": lambda look: "{ " + " ".join(f"a{n}: {look}" for n in range(15)) + f" {look} }}",
+    "the very same field twice": lambda look: f"{{ {look} {look} }}",
+    "a fragment spread twice": lambda look: f"{{ ...F ...F }} fragment F on Query {{ {look} }}",
+    "a fragment in a fragment": lambda look: (
+        f"{{ ...F {look} }} fragment F on Query {{ ... on Query {{ b: {look} }} }}"
+    ),
+    "an operation that is not run": lambda look: f"query A {{ {look} }} query B {{ {look} }}",
+    "a field that is left out": lambda look: f"{{ {look} ... @skip(if: true) {{ b: {look} }} }}",
+}
+
+
+@pytest.mark.parametrize("document", LOOKS.values(), ids=LOOKS.keys())
+def test_of_several_looks_at_once_none_is_taken(api: API, target: Target, document: Callable[[str], str]) -> None:
+    query = document(by_handle("passwordResetStatus", target.handle))
+    response = api.post({"query": query, "operationName": "A" if "query A" in query else None}, accept=JSON)
+    assert response.status_code == 400
+    assert "one field that takes a requestId" in response.json()["errors"][0]["message"]
+    target.assert_untouched()
+
+
+def test_one_look_beside_what_takes_no_handle_is_taken(api: API, target: Target) -> None:
+    query = f"{{ {by_handle('passwordResetStatus', target.handle)} passwordPolicy {{ codeLength }} }}"
+    assert api.execute(query)["passwordResetStatus"] == {"status": "SENT"}
 
 
 # --- Many guesses, or one, in another dress --------------------------------------------------------------------------

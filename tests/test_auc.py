@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from benchmarks import polling
 from benchmarks.auc import auc, compare
 from benchmarks.timing import verdict
 
@@ -53,3 +54,24 @@ def test_the_verdict_is_the_exit_code(changed: dict[str, list[float]], exit_code
     lines, code = verdict({"the request": {**GROUPS, **changed}})
     assert code == exit_code
     assert len(lines) == 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "exit_code"),
+    [
+        ({"planted": SLOWER}, 0),
+        ({"planted": SLOWER, "known": SLOWER}, 1),
+        ({"planted": SLOWER, "known": [-value for value in SLOWER]}, 1),
+        ({"planted": SLOWER, "AA": SLOWER}, 1),
+        ({"planted": GROUPS["unknown"]}, 2),
+    ],
+)
+def test_the_verdict_on_averages_is_the_exit_code_too(changed: dict[str, list[float]], exit_code: int) -> None:
+    lines, code = polling.verdict({**GROUPS, **changed})
+    assert code == exit_code
+    assert len(lines) == 2 + 3
+
+
+def test_of_many_polls_the_quicker_half_is_averaged() -> None:
+    assert polling.average([9.0, 1.0, 3.0, 500.0]) == 2.0
+    assert polling.average([7.0]) == 7.0

@@ -78,10 +78,54 @@ def test_a_token_is_good_for_its_own_record_account_and_hash_only(kind: TokenKin
     assert codes.token_matches(token, SEED, ADA, 4) is (kind is TokenKind.LINK)
 
 
+@pytest.mark.parametrize("kind", [TokenKind.CODE, TokenKind.LINK])
+def test_the_first_half_of_a_token_shows_that_it_was_issued_and_names_no_account(kind: TokenKind) -> None:
+    token, other = _token(kind, ADA), _token(kind, replace(ADA, key="2", password="other", address="b@example.com"))
+    assert token.mac[:16] == other.mac[:16]
+    assert token.mac[16:] != other.mac[16:]
+    assert codes.token_was_issued(token, SEED, 3)
+    assert codes.token_was_issued(replace(token, mac=token.mac[:16] + bytes(16)), SEED, 3)
+    assert not codes.token_was_issued(replace(token, mac=bytes(16) + token.mac[16:]), SEED, 3)
+    assert not codes.token_was_issued(token, bytes(32), 3)
+    assert not codes.token_was_issued(replace(token, record_id=uuid.uuid4()), SEED, 3)
+    assert codes.token_was_issued(token, SEED, 4) is (kind is TokenKind.LINK)
+
+
+@pytest.mark.parametrize("kind", [TokenKind.CODE, TokenKind.LINK])
+def test_a_token_matches_with_both_halves_only(kind: TokenKind) -> None:
+    token, forged = _token(kind, ADA), bytes(16)
+    assert codes.token_matches(token, SEED, ADA, 3)
+    for mac in (token.mac[:16] + forged, forged + token.mac[16:], token.mac[16:] + token.mac[:16], token.mac[:16] * 2):
+        assert not codes.token_matches(replace(token, mac=mac), SEED, ADA, 3)
+
+
+@pytest.mark.parametrize("kind", [TokenKind.CODE, TokenKind.LINK])
+def test_halves_that_were_made_under_two_keys_do_not_make_a_token(kind: TokenKind, settings: Any) -> None:
+    former = _token(kind, ADA)
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "a new key " * 8
+    current = _token(kind, ADA)
+    for token in (former, current):
+        assert codes.token_was_issued(token, SEED, 3)
+        assert codes.token_matches(token, SEED, ADA, 3)
+    for one, other in ((former, current), (current, former)):
+        mixed = replace(one, mac=one.mac[:16] + other.mac[16:])
+        assert codes.token_was_issued(mixed, SEED, 3)
+        assert not codes.token_matches(mixed, SEED, ADA, 3)
+
+
+def _token(kind: TokenKind, account: Account) -> codes.Token:
+    link, code = codes.link_token(RECORD, SEED, account), codes.code_token(RECORD, SEED, account, 3)
+    token = codes.parse_token(link if kind is TokenKind.LINK else code)
+    assert token is not None
+    return token
+
+
 def test_a_token_of_one_kind_is_not_one_of_another() -> None:
     link = codes.parse_token(codes.link_token(RECORD, SEED, ADA))
     assert link is not None
     assert not codes.token_matches(replace(link, kind=TokenKind.CODE), SEED, ADA, 0)
+    assert not codes.token_was_issued(replace(link, kind=TokenKind.CODE), SEED, 0)
+    assert not codes.token_was_issued(replace(link, kind=TokenKind.REPORT), SEED, 0)
     assert not codes.report_matches(replace(link, kind=TokenKind.REPORT), SEED)
 
 
@@ -212,8 +256,9 @@ def test_what_nobody_may_guess_has_128_bits_or_more_of_the_systems_generator(mon
         codes.parse_report_token(codes.report_token(RECORD, seed)),
     ]
     assert handle is not None
-    secret_parts = [seed, handle[1], *(token.mac for token in tokens if token)]
-    assert len(secret_parts) == 5
+    halves = [half for token in tokens if token for half in (token.mac[:16], token.mac[16:])]
+    secret_parts = [seed, handle[1], *halves]
+    assert len(set(secret_parts)) == 8
     assert all(len(part) * 8 >= 128 for part in secret_parts)
 
 
@@ -236,9 +281,10 @@ def test_every_comparison_of_a_secret_takes_constant_time_and_tries_every_key(
     assert link is not None
     assert report is not None
     assert codes.handle_matches(handle[1], RECORD, SEED)
+    assert codes.token_was_issued(link, SEED, 1)
     assert codes.token_matches(link, SEED, ADA, 1)
     assert codes.report_matches(report, SEED)
-    assert compared == [True, False] * 3
+    assert compared == [True, False] * 4
     compared.clear()
     assert codes.code_matches(codes.code(RECORD, SEED, ADA, 1), RECORD, SEED, ADA, 1, codes.code_key())
     assert compared == [True, False, True], "the keys' fingerprints, and then the code under the one that fits"

@@ -36,7 +36,7 @@ def test_an_allowed_frontend_may_read_the_answer(api: API) -> None:
     response = api.post({"query": "{ __typename }"}, origin=ALLOWED)
     assert response.status_code == 200
     assert response["Access-Control-Allow-Origin"] == ALLOWED
-    assert response["Access-Control-Expose-Headers"] == "X-Request-ID"
+    assert response["Access-Control-Expose-Headers"] == "X-Request-ID, Retry-After"
 
 
 def test_an_allowed_frontend_may_read_a_refusal_too(api: API) -> None:

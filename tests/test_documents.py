@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from graphql import get_introspection_query, parse
 
 from backend import documents
 from backend.documents import (
+    MAX_ALIAS,
     MAX_ALIASES,
     MAX_DEPTH,
     MAX_DIRECTIVES,
@@ -113,6 +115,12 @@ def directives_on_fragments(count: int) -> str:
     return f"{{ {inline} ...F @skip(if: true) }} fragment F on Query {{ __typename }}"
 
 
+def long_alias(length: int) -> str:
+    """In a fragment that stands in several places, each of which would repeat it."""
+    places = " ".join(f"a{number}: passwordPolicy {{ ...F }}" for number in range(7))
+    return f"{{ {places} }} fragment F on PasswordPolicy {{ {'x' * length}: codeLength }}"
+
+
 BOUNDS = [
     (operations, MAX_OPERATIONS, "operations"),
     (levels, MAX_DEPTH, "levels deep"),
@@ -123,6 +131,7 @@ BOUNDS = [
     (aliases_in_operations, MAX_ALIASES, "aliases"),
     (directives, MAX_DIRECTIVES, "directives"),
     (directives_on_fragments, MAX_DIRECTIVES, "directives"),
+    (long_alias, MAX_ALIAS, "characters in an alias"),
 ]
 
 
@@ -248,6 +257,43 @@ def test_an_error_repeats_little_of_a_long_document(api: API) -> None:
     assert response.status_code == 400
     assert max(len(error["message"]) for error in response.json()["errors"]) == MAX_MESSAGE + 1
     assert len(response.content) < 8_000
+
+
+ASK = "mutation Ask($input: RequestPasswordResetInput!) { requestPasswordReset(input: $input) { __typename } }"
+WRONG_VARIABLES = {
+    "many names that are none": {"email": "x", **{f"secret{number}": 1 for number in range(3_500)}},
+    "a few long ones": {"email": "x", **{f"{number}{'secret' * 240}": 1 for number in range(40)}},
+    "a long value": {"email": ["secret" * 10_000]},
+    "a long list": {"email": ["secret"] * 6_000},
+    "values of all kinds": {"email": {"secret" * 9_000: "secret"}, "locale": 1, **{f"s{n}": n for n in range(99)}},
+}
+
+
+@pytest.mark.parametrize("given", WRONG_VARIABLES.values(), ids=WRONG_VARIABLES.keys())
+def test_the_errors_of_wrong_variables_are_few_and_short_and_in_no_log(
+    api: API, caplog: pytest.LogCaptureFixture, given: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    response = api.post({"query": ASK, "variables": {"input": given}})
+    assert response.status_code == 400
+    assert 1 <= len(response.json()["errors"]) <= MAX_ERRORS + 1
+    assert max(len(error["message"]) for error in response.json()["errors"]) <= MAX_MESSAGE + 1
+    assert len(response.content) < 3_000
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("given", WRONG_VARIABLES.values(), ids=WRONG_VARIABLES.keys())
+def test_they_are_where_the_schema_is_executed_without_the_view(given: dict[str, Any]) -> None:
+    result = schema.execute_sync(ASK, variable_values={"input": given})
+    assert result.data is None
+    assert 1 <= len(result.errors or ()) <= MAX_ERRORS + 1
+    assert max(len(error.message) for error in result.errors or ()) <= MAX_MESSAGE + 1
+
+
+def test_more_errors_of_variables_than_are_told_are_said_to_be_there(api: API) -> None:
+    response = api.post({"query": ASK, "variables": {"input": {f"k{number}": 1 for number in range(MAX_ERRORS + 1)}}})
+    assert len(response.json()["errors"]) == MAX_ERRORS + 1
+    assert "Too many errors" in response.json()["errors"][-1]["message"]
 
 
 def test_an_error_still_says_where_it_stands(api: API) -> None:

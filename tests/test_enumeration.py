@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import smtplib
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -86,16 +87,17 @@ class Stranger:
         self.look_at_it()
 
     def forge(self) -> None:
-        """Try tokens made up for this very row: its id stands in the handle."""
+        """Try tokens of every kind, made up for this very row, whose id stands in the handle, and for none."""
         parsed = codes.parse_handle(self.handle)
         assert parsed is not None
         made_up = codes.Account("1", "made up", "")
-        tokens = (
-            codes.link_token(parsed[0], bytes(32), made_up),
-            codes.code_token(parsed[0], bytes(32), made_up, generation=1),
-            codes.link_token(type(parsed[0])(int=7), bytes(32), made_up),
-            "no token at all",
-        )
+        tokens = ["no token at all"]
+        for record_id in (parsed[0], uuid.UUID(int=7)):
+            tokens += [
+                codes.link_token(record_id, bytes(32), made_up),
+                codes.code_token(record_id, bytes(32), made_up, generation=1),
+                codes.report_token(record_id, bytes(32)),
+            ]
         for token in tokens:
             self.mutate("checkResetToken", resetToken=token)
             self.mutate("resetPassword", resetToken=token, newPassword=NEW_PASSWORD)
@@ -356,7 +358,9 @@ STORIES: list[Callable[[Stranger], None]] = [
 
 @pytest.fixture
 def accounts(make_user: Callable[..., Any]) -> Iterator[None]:
-    """Accounts of every kind. SQLite is taught what every other database knows of capital letters."""
+    """Accounts of every kind, some without address. SQLite is taught what every other database knows of capitals."""
+    for number in range(10):
+        make_user(["", " "][number % 2], username=f"robot{number}")
     make_user(KINDS["known"])
     make_user(KINDS["refused by its server"])
     make_user(KINDS["never accepted"])

@@ -164,7 +164,7 @@ def test_signals_import_nothing_of_ours() -> None:
 @pytest.mark.parametrize(
     ("imported", "importers"),
     [
-        ("accounts.schema", {"backend.graphql", "backend.schema"}),
+        ("accounts.schema", {"backend.schema"}),
         ("accounts.types", {"accounts.schema", "backend.schema"}),
         ("accounts.receivers", {"accounts.apps"}),
         ("accounts.dispatch", {"accounts.receivers", "backend.asgi", "backend.wsgi"}),

@@ -22,7 +22,7 @@ CROWD = 32
 HIT = Window("somebody", 3, 60)
 
 
-def passes(check: Callable[..., object], *arguments: str) -> bool:
+def passes(check: Callable[..., Any], *arguments: str) -> bool:
     try:
         check(*arguments)
     except RateLimited:

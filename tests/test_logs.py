@@ -643,7 +643,7 @@ def _every_failure_inside(api: API, monkeypatch: pytest.MonkeyPatch, handle: str
         (ForgetPassword, "save", statement_fails, [ask]),
         (recovery, "request", fail, [ask]),
         (recovery, "verify", stumble, [prove]),
-        (recovery, "_is_right", stumble, [prove]),
+        (recovery, "_proven", stumble, [prove]),
         (recovery, "attempts_left", fail, [ask, prove]),
         (passwords, "clean", fail, [choose]),
         (recovery, "hash_password", stumble, [choose]),

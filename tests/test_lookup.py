@@ -15,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts import lookup
 from accounts.addresses import ascii_fold, fold
-from accounts.lookup import Mailbox, find_mailbox, find_mailboxes
+from accounts.lookup import Mailbox, find_mailbox, find_mailboxes, why_not_mailable
 
 MakeUser = Callable[..., Any]
 
@@ -144,9 +144,36 @@ def test_nobody_is_unknown(make_user: MakeUser) -> None:
     assert find_mailbox("bob@example.com") == Mailbox(reason="unknown")
 
 
-def test_accounts_without_an_address_are_nobodys(make_user: MakeUser) -> None:
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0", "\u3000 "])
+def test_accounts_without_an_address_are_nobodys_and_a_blank_is_not_even_asked_for(
+    make_user: MakeUser, django_assert_num_queries: DjangoAssertNumQueries, blank: str
+) -> None:
     make_user("", username="robot")
-    assert find_mailbox("").users == ()
+    make_user(blank, username="android")
+    with django_assert_num_queries(0):
+        assert find_mailbox(blank) == Mailbox(reason="unknown")
+        assert find_mailboxes([blank, ""]) == {blank: Mailbox(reason="unknown"), "": Mailbox(reason="unknown")}
+
+
+def test_blanks_among_addresses_bring_no_account(
+    make_user: MakeUser, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for number in range(3):
+        make_user("", username=f"robot{number}")
+    ada = make_user("ada@example.com")
+    with django_assert_num_queries(1) as asked:
+        found = find_mailboxes(["", "ada@example.com", " "])
+    assert {address: mailbox.users for address, mailbox in found.items()} == {
+        "": (),
+        " ": (),
+        "ada@example.com": (ada,),
+    }
+    assert "UPPER('')" not in asked.captured_queries[0]["sql"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0"])
+def test_an_account_without_an_address_is_not_mailable(make_user: MakeUser, blank: str) -> None:
+    assert why_not_mailable(make_user(blank, username="robot")) == "no_address"
 
 
 # --- Several accounts ------------------------------------------------------------------------------------------------

@@ -504,11 +504,14 @@ def test_a_token_that_no_mail_has_carried_yet_is_refused(api: API, user: Any) ->
     assert refused(api.report(codes.report_token(record.pk, record.seed)))
 
 
-def test_a_report_counts_as_checking_a_secret(api: API, ask: Any, settings: Any) -> None:
+def test_a_report_that_is_refused_counts_and_a_good_one_is_heard_all_the_same(
+    api: API, ask: Any, settings: Any
+) -> None:
     _, letter = ask()
     settings.THROTTLE_VERIFY_PER_IP = "1/hour"
     assert refused(api.report("x"))
-    assert api.report(letter.report)["__typename"] == "RateLimitedError"
+    assert api.report("x")["__typename"] == "RateLimitedError"
+    assert api.report(letter.report)["__typename"] == "ReportPasswordResetSuccess"
 
 
 def test_a_report_made_up_for_ones_own_handle_costs_the_same_whoever_has_the_address(
@@ -681,3 +684,33 @@ def test_the_doorbell_rings_for_the_fresh_link_once_and_without_another_look(
     monkeypatch.setattr("accounts.receivers.hurry", lambda pk, *, new: rung.append((pk, new)))
     api.report(stolen[2].report)
     assert rung == [(ForgetPassword.objects.get(answers__isnull=False).pk, False)]
+
+
+# --- Rows without an address -----------------------------------------------------------------------------------------
+
+
+def test_rows_that_were_made_without_a_digest_are_not_one_anothers(make_user: MakeUser, user: Any) -> None:
+    """A host may make a row by hand and leave its digest out: two such rows are not of one address for that."""
+    theirs = ForgetPassword.objects.create(user=user, email=user.email)
+    others = ForgetPassword.objects.create(user=make_user("grace@example.com"), email="grace@example.com")
+    nobodys = ForgetPassword.objects.create()
+    now = timezone.now()
+    with transaction.atomic():
+        assert ForgetPassword.objects.hold(theirs.pk, user.pk, "", now) == [theirs]
+        assert ForgetPassword.objects.hold(nobodys.pk, None, "", now) == [nobodys]
+    done = {"state": State.COMPLETED, "is_user_password_updated": True, "completed_at": now, "reported_at": now}
+    ForgetPassword.objects.filter(pk=others.pk).update(looked_at=now, sent_at=now, **done)
+    assert ForgetPassword.objects.are_locked(others.user_id, "")
+    assert not ForgetPassword.objects.are_locked(None, "")
+
+
+def test_an_account_that_has_no_address_any_more_is_mailed_no_fresh_link(
+    api: API, post: PostOffice, ask: Any, user: Any
+) -> None:
+    _, letter = ask()
+    api.reset(letter.token)
+    (news,) = post.deliver()
+    type(user).objects.update(email=" ")
+    ForgetPassword.objects.update(email=" ")
+    answer = api.report(news.report)
+    assert (answer["__typename"], answer["freshLink"]) == ("ReportPasswordResetSuccess", False)

@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Locator, Page, expect
 
+from accounts import limits
 from accounts.choices import State
 from accounts.models import ForgetPassword
 from accounts.views import RESET_PAGE_CSP
@@ -197,12 +198,23 @@ def test_a_lost_connection_loses_neither_token_nor_password(visit: Visit, letter
     visit.complaints.clear()
 
 
-def test_a_check_that_cannot_be_made_keeps_the_form(visit: Visit, letter: Letter, settings: Any) -> None:
-    settings.THROTTLE_VERIFY_PER_IP = "1/hour"
+def test_a_check_that_cannot_be_made_keeps_the_form(
+    visit: Visit, letter: Letter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "1/hour")
     visit.open(path_of(letter.token)).get_by_role("listitem").first.wait_for()
     page = visit.open(path_of(letter.token))
-    status(page).to_contain_text("Please wait a little")
+    status(page).to_contain_text("Please wait, or start a new reset")
     page.get_by_label("New password").wait_for()
+
+
+def test_nonsense_from_the_same_address_keeps_no_link_out(visit: Visit, letter: Letter, settings: Any) -> None:
+    settings.THROTTLE_VERIFY_PER_IP = "1/hour"
+    for _ in range(2):
+        API(Client()).report("x")
+    page = visit.open(path_of(letter.token))
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("changed")
 
 
 # --- Asking from the page --------------------------------------------------------------------------------------------
@@ -368,13 +380,14 @@ def test_a_report_whose_answer_got_lost_is_no_failure_the_second_time(visit: Vis
     visit.complaints.clear()
 
 
-def test_a_report_that_is_one_too_many_can_be_sent_again(visit: Visit, letter: Letter, settings: Any) -> None:
-    settings.THROTTLE_VERIFY_PER_IP = "1/hour"
-    API(Client()).report("x")
+def test_a_report_that_is_one_too_many_can_be_sent_again(
+    visit: Visit, letter: Letter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "0/hour")
     button = open_report(visit, letter.report)
     button.click()
-    status(visit.page).to_contain_text("Please wait a little")
-    settings.THROTTLE_VERIFY_PER_IP = "60/hour"
+    status(visit.page).to_contain_text("Please wait, or start a new reset")
+    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "60/hour")
     button.click()
     status(visit.page).to_contain_text("has ended")
 

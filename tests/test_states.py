@@ -648,7 +648,7 @@ def test_a_guess_is_counted_before_it_is_compared(
         seen.append((reset.record.attempts, GuessBudget.objects.get().used_today))
         raise ZeroDivisionError
 
-    monkeypatch.setattr(recovery, "_is_right", break_off)
+    monkeypatch.setattr(recovery, "_proven", break_off)
     with pytest.raises(AssertionError, match="Unexpected error"):
         api.verify(reset.id, "123456")
     assert seen == [(1, 1)]
