@@ -330,6 +330,8 @@ def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPasswor
     whole = ForgetPassword.objects.select_related("user").filter(pk=record.pk, generation=generation).first()
     if whole is None or whole.user is None or why_not_mailable(whole.user):
         return None
+    if account_of(whole.user) != account:
+        return None  # it has changed since it was compared, and the code died with that
     return whole if whole.killed_at is None and whole.code_lives(now) else None
 
 
