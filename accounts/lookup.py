@@ -38,7 +38,7 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     must not grow with every account that somebody signs up or moves there. On a large table this wants the index that
     `address_index` describes.
     """
-    typed = set(typed)
+    typed = list(dict.fromkeys(typed))
     wanted = {address: fold(address) for address in typed if not is_blank(address)}
     as_typed = [Upper(Value(address)) for address in wanted]
     # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.

@@ -337,8 +337,9 @@ def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPasswor
     whole = ForgetPassword.objects.select_related("user").filter(pk=record.pk, generation=generation).first()
     if whole is None or whole.user is None or why_not_mailable(whole.user):
         return None
-    stayed = fold(email_of(whole.user)) == fold(whole.email)
-    return whole if stayed and whole.killed_at is None and whole.code_lives(now) else None
+    if account_of(whole.user) != account or fold(account.address) != fold(whole.email):
+        return None  # the account has changed or moved, and the code died with that
+    return whole if whole.killed_at is None and whole.code_lives(now) else None
 
 
 def _compared(record_id: uuid.UUID) -> tuple[int, str, codes.Account]:

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts import codes, mailer, recovery
+from accounts.codes import code_matches
 from accounts.models import account_of
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
 from tests.test_mailer import taking
@@ -38,6 +39,21 @@ def test_a_code_mailed_to_the_former_address_is_never_right(api: API, post: Post
     handle = api.request()["requestId"]
     code = post.deliver_one().code
     move(user, "ada@example.org")
+    assert api.verify(handle, code)["__typename"] == "InvalidCodeError"
+
+
+def test_a_move_while_the_code_is_compared_comes_first(
+    api: API, post: PostOffice, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = api.request()["requestId"]
+    code = post.deliver_one().code
+
+    def compared(*given: Any) -> bool:
+        equal = code_matches(*given)
+        move(user, "ada@example.org")
+        return equal
+
+    monkeypatch.setattr("accounts.codes.code_matches", compared)
     assert api.verify(handle, code)["__typename"] == "InvalidCodeError"
 
 
