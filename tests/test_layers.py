@@ -43,7 +43,7 @@ COLUMNS = {
         "accounts.addresses  accounts.hashing  accounts.pwned  accounts.windows",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
-        "accounts.signals  accounts.logins  backend.logs",
+        "accounts.signals  accounts.logins  backend.logs  backend.sessions",
     ),
 }
 GROUND = "the ground"
