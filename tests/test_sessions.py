@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
 from django.contrib.sessions.backends.db import SessionStore as DjangosStore
 from django.contrib.sessions.models import Session
@@ -129,8 +129,7 @@ def test_what_django_asks_of_a_store_by_either_kind_of_call(db: None) -> None:
     assert unknown.session_key is None
 
 
-@pytest.mark.django_db(transaction=True)
-def test_and_so_by_asynchronous_calls() -> None:
+def test_and_so_by_asynchronous_calls(db: None) -> None:
     async def walk() -> None:
         store = SessionStore()
         await store.aset("words", "apple piano")
@@ -143,4 +142,4 @@ def test_and_so_by_asynchronous_calls() -> None:
         await store.adelete(key)
         assert not await store.aexists(key)
 
-    asyncio.run(walk())
+    async_to_sync(walk)()
