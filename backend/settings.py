@@ -204,6 +204,9 @@ if MAIL_DISPATCH == "celery" and not CELERY_BROKER_URL:
     env.problem("CELERY_BROKER_URL", "Required with MAIL_DISPATCH=celery, such as amqp://user:password@host:5672//.")
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "account-recovery")
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_ACCEPT_CONTENT = ["json"]
+# Whoever can write to the broker could ask a worker for all of these settings, and shut it down.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
