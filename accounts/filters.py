@@ -25,7 +25,7 @@ class OfferedFilters(ModelAdmin):  # type: ignore[type-arg]
     """An admin whose list is filtered by its `list_filter` alone, and whose actions take nothing but keys.
 
     Another look-up is refused with a 400. Another value for one that is offered leads back to the whole list, for that
-    happens to people as well: at midnight, "today" becomes another date.
+    happens to people as well: at midnight, "today" becomes another date. `date_hierarchy` is refused with the rest.
     """
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
