@@ -18,6 +18,7 @@ from accounts.addresses import fold
 from accounts.client import client_address
 from accounts.conf import conf
 from accounts.exceptions import RateLimited
+from accounts.filters import OfferedFilters
 from accounts.models import ForgetPassword, PasswordResetEvent
 
 log = structlog.stdlib.get_logger(__name__)
@@ -60,7 +61,7 @@ class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(ForgetPassword)
-class ForgetPasswordAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class ForgetPasswordAdmin(ReadOnly, OfferedFilters):
     """Searchable by record id, and by the address somebody typed, whoever's it is."""
 
     list_display = ("created_at", "email", "user", "state", "attempts", "resends", "mail_due", "mail_error", "sent_at")
@@ -83,7 +84,14 @@ class ForgetPasswordAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             found |= queryset.filter(email_digest=codes.address_digest(fold(search_term.strip())))
         return found, may_repeat
 
-    @admin.action(description="Try dead mails again", permissions=["view"])
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """A row is named by its key: nothing that refers to one is edited here."""
+        return False
+
+    def has_mail_again_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.mail_again")
+
+    @admin.action(description="Try dead mails again", permissions=["mail_again"])
     def mail_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         """Revive mails that were given up, once what stopped them is mended."""
         pks = list(queryset.values_list("pk", flat=True))

@@ -19,9 +19,10 @@ class RecoverySettings:
     PASSWORD_RESET_CODE_LENGTH: int = 6
     """Digits. NIST SP 800-63B-4 section 4.2.1.2 asks for six at least."""
     PASSWORD_RESET_CODE_LIFETIME: int = 600
-    """Seconds. OWASP ASVS 5.0 section 6.5.5 allows ten minutes at most."""
+    """Seconds from the claim that issues a code. OWASP ASVS 5.0 section 6.5.5 allows ten minutes at most."""
     PASSWORD_RESET_LINK_LIFETIME: int = 3600
-    """Seconds. OWASP WSTG-ATHN-09 finds more than an hour rarely justified."""
+    """Seconds from the last claim of a mail with it, which may be a retry. OWASP WSTG-ATHN-09 finds more than an hour
+    rarely justified; docs/states.md has the longest that comes of it."""
     PASSWORD_MIN_LENGTH: int = 15
     """Code points. NIST SP 800-63B-4 section 3.1.1.2, where the password is the only factor."""
     PASSWORD_CONTEXT_WORDS: Sequence[str] = ()

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parseaddr
 from functools import lru_cache
 from typing import Any
@@ -139,7 +139,7 @@ def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str
         "host": host,
         "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,
-        "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
+        "code_minutes": _minutes_left(record),
         "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
     }
     words = {**words, "report_url": f"{conf.reset_page}#report={codes.report_token(record.pk, record.seed)}"}
@@ -155,6 +155,13 @@ def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str
     message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
+
+
+def _minutes_left(record: ForgetPassword) -> int:
+    """How long the code of a claimed mail still works: less than its whole life where it has been mailed before."""
+    issued, claimed = record.code_issued_at, record.mail_claimed_at
+    age = claimed - issued if issued and claimed else timedelta()
+    return max(1, (conf.code_lifetime - age) // timedelta(minutes=1))
 
 
 def _moment(at: datetime) -> str:

@@ -105,6 +105,7 @@ class ForgetPassword(models.Model):
 
     class Meta:
         verbose_name = "password reset"
+        permissions = [("mail_again", "Can try dead mails again")]
         indexes = [
             models.Index(fields=["email_digest", "created_at"], name="reset_by_address"),
             models.Index(fields=["created_at"], condition=Q(looked_at=None), name="reset_not_looked"),

@@ -21,7 +21,9 @@ class PasswordResetStatus(enum.Enum):
     SENT = strawberry.enum_value("SENT", description="If there is an account, its mail is on the way.")
     VERIFIED = strawberry.enum_value("VERIFIED", description="The code was right; its token waits for the password.")
     COMPLETED = strawberry.enum_value("COMPLETED", description="The new password is set.")
-    EXPIRED = strawberry.enum_value("EXPIRED", description="The code's time is over; a resend may still help.")
+    EXPIRED = strawberry.enum_value(
+        "EXPIRED", description="The time shown is over; a late mail's code may still work, and a resend may help."
+    )
     LOCKED = strawberry.enum_value("LOCKED", description="Too many wrong codes; a mailed link goes on working.")
     CANCELLED = strawberry.enum_value("CANCELLED", description="Given up; a mailed link goes on working.")
 
@@ -58,7 +60,7 @@ class PasswordReset:
     def attempts_left(self, record: Record) -> int:
         return _attempts_left(record)
 
-    @strawberry.field(description="When the code stops working; null while queued.")
+    @strawberry.field(description="The newest code works until then at least, a late mail's longer; null while queued.")
     def expires_at(self, record: Record) -> datetime | None:
         return record.expires_at
 
@@ -78,8 +80,12 @@ def _attempts_left(record: models.ForgetPassword) -> int:
 @strawberry.type(description="What a new password must satisfy and how codes look, for forms that say so up front.")
 class PasswordPolicy:
     code_length: int = strawberry.field(description="Digits of a code.")
-    code_lifetime_seconds: int = strawberry.field(description="How long a code works.")
-    link_lifetime_seconds: int = strawberry.field(description="How long a mailed link works.")
+    code_lifetime_seconds: int = strawberry.field(
+        description="How long a code works, from the mail that first brings it."
+    )
+    link_lifetime_seconds: int = strawberry.field(
+        description="How long a link works, from the last mail that brings it."
+    )
     token_lifetime_seconds: int = strawberry.field(description="How long a proven code waits for the new password.")
     cooldown_seconds: int = strawberry.field(description="The least pause between two mails.")
     min_password_length: int = strawberry.field(description="Code points, after NFC.")
@@ -141,7 +147,8 @@ class CancelPasswordResetInput:
 @strawberry.input(description="The report token of a mail.")
 class ReportPasswordResetInput:
     report_token: str = strawberry.field(
-        description='Out of the mail\'s "this was not me" link. It works once, for seven days.'
+        description='Out of the mail\'s "this was not me" link. It works once: for seven days after the change of the '
+        "password, or else after the last mail that could lead to one."
     )
 
 

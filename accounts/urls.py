@@ -9,6 +9,8 @@ urlpatterns = [
     # With and without the slash: what probes a server does not follow redirects.
     re_path(r"^health/?$", views.health, name="health"),
     path("reset/", views.reset_page, name="reset"),
+    # As mail programs send it that encode the `#` of a mailed link, once or twice.
+    re_path(r"^reset/?(?:#|%(?:25)*23)", views.reset_page),
     # Where browsers and password managers look for the way to change a password (W3C).
     path(".well-known/change-password", RedirectView.as_view(pattern_name="reset"), name="change-password"),
 ]

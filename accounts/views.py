@@ -23,7 +23,11 @@ BEHIND_SECONDS = 60
 
 @require_safe
 def reset_page(request: HttpRequest) -> HttpResponse:
-    """The page behind the mailed link, whose token stays in the fragment: no GET brings it here, and none spends it."""
+    """The page behind the mailed link, whose token stays in the fragment: no GET brings it here, and none spends it.
+
+    Some mail programs encode the `#`, and then it does come here, in the path. It is not looked at: the page's script
+    takes it from there, as it does from the fragment.
+    """
     response = render(request, "accounts/reset.html")
     response["Content-Security-Policy"] = RESET_PAGE_CSP
     response["Cache-Control"] = "no-store"

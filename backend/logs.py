@@ -1,8 +1,9 @@
 """How a log line is written: one JSON object, or, for a developer, a line to read.
 
 Every logger, Django's and Celery's included, ends in `Formatter`. It lets through what docs/logging.md lists, and it is
-the last line of defence: whatever a message holds, no letter of it can end the line, colour it or turn it around, and
-of an exception only the types and the way to it are written, for its text may hold what a client has sent.
+the last line of defence: whatever a message holds, no letter of it can end the line, colour it or turn it around. Of an
+exception only the types and the way to it are written, and of a request only the route that it matched, for texts and
+paths may hold what a client has sent: mail programs that encode `#` put a live token into a path.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
+from http import HTTPMethod, HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from django.http import HttpRequest
+from django.urls import Resolver404, resolve
 from structlog.dev import ConsoleRenderer
 from structlog.processors import JSONRenderer
 from structlog.stdlib import ProcessorFormatter, add_log_level, add_logger_name
@@ -29,7 +34,7 @@ FORMATS = ("json", "console")
 
 FIRST = ("time", "level", "logger", "event", "request_id", "client")
 MAX_TEXT = 500
-"""Characters of any one text; a client can make a path as long as it likes."""
+"""Characters of any one text; a client can make a header as long as it likes."""
 MAX_FRAMES = 30
 MAX_CAUSES = 5
 ROOT = f"{Path(__file__).resolve().parent.parent}{os.sep}"
@@ -74,11 +79,12 @@ class Formatter(ProcessorFormatter):
         super().__init__(
             foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_logger_name, add_log_level, _of_django],
             processors=[_timed, _without_text_of_exceptions, _in_order, *_renderers(form)],
+            pass_foreign_args=True,
         )
 
     def format(self, record: logging.LogRecord) -> str:
         try:
-            return super().format(record)
+            return super().format(_without_exceptions(record))
         except Exception as error:  # noqa: BLE001 (the logging module would print the arguments of what it cannot write)
             lost = {"level": "error", "logger": record.name, "event": "a line could not be written"}
             return json.dumps({**lost, "error": type(error).__name__})
@@ -99,15 +105,64 @@ def _renderers(form: str) -> tuple[Any, ...]:
     return _printable, JSONRenderer()
 
 
+def _without_exceptions(record: logging.LogRecord) -> logging.LogRecord:
+    """The record with the types of exceptions in place of those that its message would quote."""
+    args: Any = record.args
+    if isinstance(args, tuple) and any(isinstance(each, BaseException) for each in args):
+        args = tuple(_name_of(type(each)) if isinstance(each, BaseException) else each for each in args)
+    elif isinstance(args, dict) and "exc" in args:  # Celery's, of a task that failed: a text already
+        kind = record.exc_info[0] if record.exc_info else None
+        args = {**args, "exc": _name_of(kind) if kind else "?"}
+    else:
+        return record
+    cleaned = copy(record)
+    cleaned.args = args
+    return cleaned
+
+
 def _of_django(_: Any, __: str, event: EventDict) -> EventDict:
-    """What Django knows of an answer that it logs: the status, and what was asked for, without the query string."""
-    record = event["_record"]
+    """What Django knows of an answer that it logs: method, route and status.
+
+    Its own words are replaced. They repeat the path, the request line, a Referer or what else was refused.
+    """
+    record, said = event["_record"], event.pop("positional_args", ())
+    status = getattr(record, "status_code", None)
     request = getattr(record, "request", None)
-    if isinstance(request, HttpRequest):
-        event.update(method=request.method, path=request.path)
-    if isinstance(status := getattr(record, "status_code", None), int):
+    if record.name == "django.server":
+        event.update(event="answered", **_of_development_server(said))
+    elif isinstance(request, HttpRequest):
+        event.update(method=_method(request.method), route=request.resolver_match and request.resolver_match.route)
+    if record.name.startswith(("django.request", "django.security")):
+        event["event"] = _refusal(event["event"], said, record.name, status)
+    if isinstance(status, int):
         event["status"] = status
     return event
+
+
+def _refusal(message: str, said: Any, logger: str, status: Any) -> str:
+    if logger == "django.security.DisallowedHost":
+        return message  # the host alone, which is what an operator has to know
+    if logger == "django.security.csrf" and isinstance(said, tuple) and said:
+        # Django's reason, up to where it begins to quote an Origin or a Referer.
+        return f"Forbidden ({str(said[0]).partition(' - ')[0]})"
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "refused"
+
+
+def _of_development_server(said: Any) -> dict[str, Any]:
+    """Method and route out of the request line that runserver logs: `"GET /reset/ HTTP/1.1" 200 1543`."""
+    line = said[0].split() if isinstance(said, tuple) and said and isinstance(said[0], str) else []
+    if len(line) != 3:
+        return {}
+    try:
+        route = resolve(unquote(urlsplit(line[1]).path)).route
+    except (Resolver404, ValueError):
+        route = None
+    return {"method": _method(line[0]), "route": route}
+
+
+def _method(told: str | None) -> str | None:
+    """A method by its name, and None for a word that somebody has made up."""
+    return told if told in set(HTTPMethod) else None
 
 
 def _timed(_: Any, __: str, event: EventDict) -> EventDict:

@@ -56,7 +56,7 @@ TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
 # --- Application -----------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "backend.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -209,6 +209,9 @@ if MAIL_DISPATCH == "celery" and not CELERY_BROKER_URL:
     env.problem("CELERY_BROKER_URL", "Required with MAIL_DISPATCH=celery, such as amqp://user:password@host:5672//.")
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "account-recovery")
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_ACCEPT_CONTENT = ["json"]
+# Whoever can write to the broker could ask a worker for all of these settings, and shut it down.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
@@ -247,6 +250,7 @@ if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_HTTPONLY = True
+SESSION_ENGINE = "backend.sessions"
 # The other place for messages is a cookie of their own.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 if not DEBUG:

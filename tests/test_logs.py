@@ -16,6 +16,7 @@ import pytest
 import requests
 import structlog
 from django.conf import settings as django_settings
+from django.core.servers.basehttp import WSGIRequestHandler
 from django.db import IntegrityError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
@@ -95,7 +96,7 @@ def fail(*args: Any, **kwargs: Any) -> Any:
 # --- Lines -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["django.request", "corsheaders", "celery.app.trace", "accounts.mailer", "_granian"])
+@pytest.mark.parametrize("name", ["django.template", "corsheaders", "celery.app.trace", "accounts.mailer", "_granian"])
 def test_a_line_of_any_logger_is_one_object(log: Log, name: str) -> None:
     logging.getLogger(name).warning("two\nlines of %s", name)
     (line,) = log.lines
@@ -472,7 +473,7 @@ def test_a_refusal_of_the_endpoint_is_noted_once_with_its_reason(
     assert response.status_code == status
     (line,) = log.lines
     assert line["event"].startswith(f"graphql refused: {reason}")
-    assert (line["level"], line["status"], line["path"]) == ("warning", status, "/graphql/")
+    assert (line["level"], line["status"], line["route"]) == ("warning", status, "^graphql/?$")
     assert line["request_id"] == response["X-Request-ID"]
     assert line["client"] == "127.0.0.1"
     assert "hunter2" not in log.text
@@ -494,11 +495,124 @@ def test_a_page_that_fails_is_noted_without_the_text_of_its_exception_or_of_its_
     response = Client(raise_request_exception=False).get("/broken/?password=hunter2")
     assert response.status_code == 500
     (line,) = [line for line in log.lines if line["level"] == "error"]
-    assert (line["logger"], line["status"], line["path"]) == ("django.request", 500, "/broken/")
+    assert (line["logger"], line["status"], line["route"]) == ("django.request", 500, "broken/")
     assert line["exception"][0]["type"] == "RuntimeError"
     assert "broken_page" in line["exception"][0]["frames"][-1]
     assert line["request_id"] == response["X-Request-ID"]
     assert "hunter2" not in log.text
+
+
+SECRET = "hunter2"  # noqa: S105 (what a path might hold)
+BENT = f"/reset/%23token={SECRET}"
+TELLING: list[tuple[str, int, str, str | None, Callable[[Client], Any]]] = [
+    ("Not Found", 404, "django.request", None, lambda http: http.get(f"/nix/%23token={SECRET}?token={SECRET}")),
+    ("Not Found", 404, "django.request", None, lambda http: http.get(f"/static/{SECRET}.css")),
+    ("Method Not Allowed", 405, "django.request", "reset/", lambda http: http.put("/reset/", SECRET)),
+    ("Method Not Allowed", 405, "django.request", "^reset/?(?:#|%(?:25)*23)", lambda http: http.post(BENT)),
+    (
+        "Forbidden (CSRF cookie not set.)",
+        403,
+        "django.security.csrf",
+        "^reset/?(?:#|%(?:25)*23)",
+        lambda _: Client(enforce_csrf_checks=True).post(BENT, {"token": SECRET}),
+    ),
+    (
+        "Forbidden (Origin checking failed)",
+        403,
+        "django.security.csrf",
+        "admin/login/",
+        lambda _: Client(enforce_csrf_checks=True).post(
+            "/admin/login/", headers={"Origin": f"https://{SECRET}.example"}
+        ),
+    ),
+    (
+        "Forbidden (Referer checking failed)",
+        403,
+        "django.security.csrf",
+        "admin/login/",
+        lambda _: Client(enforce_csrf_checks=True).post(
+            f"/admin/login/?next={SECRET}", secure=True, headers={"Referer": f"https://x.example{BENT}"}
+        ),
+    ),
+    (
+        "Bad Request",
+        400,
+        "django.security.TooManyFieldsSent",
+        "admin/login/",
+        lambda http: http.post("/admin/login/", {f"{SECRET}{n}": SECRET for n in range(2000)}),
+    ),
+    (
+        "Bad Request",
+        400,
+        "django.request",
+        "admin/login/",
+        lambda http: http.post(
+            f"/admin/login/?{SECRET}", SECRET, content_type=f"multipart/form-data; boundary=é{SECRET}"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "status", "logger", "route", "send"), TELLING)
+def test_of_what_was_refused_the_route_is_noted_and_never_the_path(
+    log: Log, api: API, event: str, status: int, logger: str, route: str | None, send: Callable[[Client], Any]
+) -> None:
+    """Neither query string nor Referer, nor a word that Django says about them."""
+    assert send(api.http).status_code == status
+    (line,) = [line for line in log.lines if line["level"] != "info"]
+    assert (line["event"], line["status"], line["logger"], line["route"]) == (event, status, logger, route)
+    assert SECRET not in log.text
+
+
+def test_a_method_that_somebody_has_made_up_is_not_repeated(log: Log, api: API) -> None:
+    assert api.http.generic(SECRET.upper(), "/reset/").status_code == 405
+    (line,) = log.lines
+    assert (line["event"], line["method"]) == ("Method Not Allowed", None)
+    assert SECRET not in log.text.casefold()
+
+
+def test_a_link_that_a_mail_program_has_bent_leaves_no_line(log: Log, api: API) -> None:
+    assert api.http.get(BENT).status_code == 200
+    assert log.lines == []
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "method", "route"),
+    [
+        (f"GET {BENT} HTTP/1.1", "200", "GET", "^reset/?(?:#|%(?:25)*23)"),
+        (f"GET /graphql/?query={SECRET} HTTP/1.1", "400", "GET", "^graphql/?$"),
+        (f"GET http://accounts.example.com/{SECRET} HTTP/1.1", "404", "GET", None),
+        (f"{SECRET} //[{SECRET} HTTP/1.1", "404", None, None),
+    ],
+)
+def test_the_development_server_notes_no_path_either(
+    log: Log, line: str, status: str, method: str | None, route: str | None
+) -> None:
+    handler = WSGIRequestHandler.__new__(WSGIRequestHandler)
+    handler.request = None  # type: ignore[assignment]
+    handler.log_message('"%s" %s %s', line, status, "1234")
+    (noted,) = log.lines
+    assert (noted["event"], noted["status"]) == ("answered", int(status))
+    assert (noted["method"], noted["route"]) == (method, route)
+    assert SECRET not in log.text
+
+
+def test_the_development_server_notes_no_line_that_is_no_request(log: Log) -> None:
+    handler = WSGIRequestHandler.__new__(WSGIRequestHandler)
+    handler.request = None  # type: ignore[assignment]
+    handler.log_message("code %d, message %s", 400, f"Bad request syntax ('GET {BENT} x y')")
+    handler.log_message('"%s" %s %s', f"GET {BENT} x y", "400", "-")
+    assert [line["event"] for line in log.lines] == ["answered", "answered"]
+    assert SECRET not in log.text
+
+
+def test_an_exception_among_the_words_of_a_line_is_written_by_its_type(log: Log) -> None:
+    """As Django quotes it of a receiver that fails, and Celery of a task."""
+    logging.getLogger("django.dispatch").error("Error calling %s (%s)", "receiver", KeyError(SECRET))
+    words = {"id": "1", "exc": f"KeyError({SECRET!r})"}
+    logging.getLogger("celery.app.trace").error("Task[%(id)s] raised: %(exc)s", words, exc_info=KeyError(SECRET))
+    assert [line["event"] for line in log.lines] == ["Error calling receiver (KeyError)", "Task[1] raised: KeyError"]
+    assert SECRET not in log.text
 
 
 def test_a_wrong_host_is_noted_with_the_id_and_cannot_forge_a_line(log: Log, api: API) -> None:
@@ -512,7 +626,8 @@ def test_a_wrong_host_is_noted_with_the_id_and_cannot_forge_a_line(log: Log, api
 
 def test_a_path_cannot_forge_a_line(log: Log, api: API) -> None:
     api.http.get('/nix%0D%0A{"level":"info"}%1B[2K%E2%80%AE')
-    assert len(log.json.getvalue().splitlines()) == 1
+    (line,) = log.lines
+    assert (line["event"], line["route"]) == ("Not Found", None)
     assert all(letter.isprintable() for letter in log.text.replace("\n", ""))
 
 
@@ -706,13 +821,16 @@ def test_every_line_of_a_production_server_is_an_object(tmp_path: Path, prepared
             wait_until(lambda: is_sent(server, reset["requestId"]))
             headers = {**PROXIED, "X-Request-ID": TOLD}
             assert requests.get(f"{server.url}/nix", headers=headers, timeout=30).headers["X-Request-ID"] == TOLD
+            for bent in ("/reset/%23token=hunter2", "/nix/%23token=hunter2?token=hunter2", "/graphql/?token=hunter2"):
+                requests.get(f"{server.url}{bent}", headers={**PROXIED, "Referer": bent}, timeout=30)
             strange = {**PROXIED, "Content-Type": "application/json; charset*=x''%FF"}
             assert requests.post(f"{server.url}/graphql/", "{}", headers=strange, timeout=30).status_code == 415
             server.stop()
         text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert {"_granian", "accounts.journal", "django.request", "backend.graphql"} <= {line["logger"] for line in lines}
-    assert [line["path"] for line in lines if line.get("request_id") == TOLD] == ["/nix"]
+    assert [line["event"] for line in lines if line.get("request_id") == TOLD] == ["Not Found"]
     assert {line["client"] for line in lines if line.get("verb")} == {"203.0.113.7"}
     assert reset["requestId"] not in text
+    assert "hunter2" not in text
     assert CROWD[0] not in text

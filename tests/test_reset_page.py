@@ -117,6 +117,73 @@ def test_a_second_link_opened_in_the_same_tab_is_taken(visit: Visit, letter: Let
     assert page.url == f"{visit.origin}/reset/"
 
 
+ENCODED = ["/reset/%23", "/reset%23", "/reset/%2523", "/reset/%252523"]
+"""How mail programs send the `#` of a link that they encode."""
+
+
+@pytest.mark.parametrize("start", ENCODED)
+@pytest.mark.parametrize("end", ["", ".", "%3E", "/", "?utm_source=mail"])
+def test_a_link_whose_number_sign_was_encoded_leads_to_the_page_as_well(start: str, end: str) -> None:
+    for method in (Client().get, Client().head):
+        response = method(f"{start}token=hunter2{end}")
+        assert response.status_code == 200
+        assert response["Content-Security-Policy"] == RESET_PAGE_CSP
+        assert (response["Cache-Control"], response["Referrer-Policy"]) == ("no-store", "no-referrer")
+        assert "hunter2" not in response.content.decode() + str(response.headers)
+
+
+@pytest.mark.parametrize("path", ["/reset/x%23token=a", "/resets%23token=a", "/x/reset/%23token=a", "/reset/token=a"])
+def test_no_other_path_leads_to_the_page(path: str) -> None:
+    assert Client().get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("start", "equals", "added"),
+    [
+        ("/reset/%23", "=", ""),
+        ("/reset%23", "%3D", ""),
+        ("/reset/%2523", "%253D", ""),
+        ("/reset/%23", "=", ".?utm_source=mail#top"),
+        ("/reset/#", "=", ">"),
+        ("/reset/?utm_source=mail#", "=", ""),
+    ],
+)
+def test_a_link_that_a_mail_program_has_bent_sets_the_password(
+    visit: Visit, letter: Letter, user: Any, start: str, equals: str, added: str
+) -> None:
+    page = visit.open(f"{start}token{equals}{letter.token}{added}")
+    page.get_by_label("New password").wait_for()
+    assert page.url.rstrip("/") == f"{visit.origin}/reset"
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("Your password is changed")
+    user.refresh_from_db()
+    assert user.check_password(NEW_PASSWORD)
+
+
+def test_of_a_bent_link_nothing_but_the_first_request_tells_the_token(visit: Visit, letter: Letter) -> None:
+    page = visit.open(f"/reset/%23token={letter.token}")
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("changed")
+    told = [request.url + str(request.all_headers()) for request in visit.requests]
+    assert [letter.token in each for each in told] == [True] + [False] * (len(told) - 1)
+    assert not [each for each in told if "referer" in each.lower()]
+    assert {"reset.css", "reset.js"} <= {request.url.rpartition("/")[2] for request in visit.requests}
+    assert letter.token not in page.content()
+    page.goto("about:blank")
+    page.go_back()
+    assert page.url == f"{visit.origin}/reset/"
+
+
+def test_a_bent_report_waits_for_the_button_and_is_heard(visit: Visit, letter: Letter) -> None:
+    page = visit.open(f"/reset/%23report%3D{letter.report}")
+    button = page.get_by_role("button", name="It was not me")
+    button.wait_for()
+    assert page.url == f"{visit.origin}/reset/"
+    assert visit.posted == []
+    button.click()
+    status(page).to_contain_text("What was under way has ended")
+
+
 # --- What it refuses -------------------------------------------------------------------------------------------------
 
 

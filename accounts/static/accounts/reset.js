@@ -181,12 +181,21 @@ $("show").addEventListener("change", ({ target }) => {
   $("password").type = target.checked ? "text" : "password";
 });
 
-function start() {
-  const fragment = new URLSearchParams(location.hash.slice(1));
-  token = fragment.get("token") ?? "";
-  reportToken = fragment.get("report") ?? "";
+// Mail programs may encode "#" and "=", some of them twice, and then the fragment is sent as the end of the path. What
+// follows a token's own letters was put there by a mail program as well.
+const NUMBER_SIGN = /#|%(?:25)*23/;
+const SECRET = /^(token|report)(?:=|%(?:25)*3[Dd])([\w-]+|.+)/;
+
+function takeSecret() {
+  const [path, ...rest] = (location.pathname + location.hash).split(NUMBER_SIGN);
   // Neither the history nor a copied address should keep it.
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", path);
+  const found = rest.map((each) => SECRET.exec(each)).find(Boolean);
+  return found ? { [found[1]]: found[2] } : {};
+}
+
+function start() {
+  ({ token = "", report: reportToken = "" } = takeSecret());
   unanswered = false;
   say("");
   if (token) choose();

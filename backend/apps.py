@@ -1,0 +1,7 @@
+"""The admin as this project has it."""
+
+from django.contrib.admin import apps
+
+
+class AdminConfig(apps.AdminConfig):
+    default_site = "backend.admin.Site"
