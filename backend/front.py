@@ -49,7 +49,7 @@ MAX_WAITING = 512
 LINGER_PIECES = 64
 LINGER_SECONDS = 1.0
 """How much more of a body that is too long is thrown away: who is cut off while sending cannot read the answer."""
-BLOCK = 64 * 1024
+BLOCK = 16 * 1024
 """Bytes of a file that are read, and kept for a slow reader, at a time."""
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Front:
             answer.headers.append((b"connection", b"close"))
         finally:
             self._left_for_bodies += beyond_free(len(body))
-        await self._send(answer, send)
+        await self._send(answer, receive, send)
         if environ.get(REFUSAL) is TOO_LONG:
             await linger(receive)
 
@@ -152,13 +152,13 @@ class Front:
         if announced or coded or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
             try:
                 async with asyncio.timeout(BODY_SECONDS):
-                    await self._collect(announced, body, receive)
+                    await self._collect(announced if announced and not coded else -1, body, receive)
             except TimeoutError:
                 raise Refused(TOO_SLOW) from None
             environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = io.BytesIO(body)
 
-    async def _collect(self, announced: int, body: bytearray, receive: Receive) -> None:
+    async def _collect(self, expected: int, body: bytearray, receive: Receive) -> None:
         for _ in range(MAX_PIECES):
             message = await receive()
             if message["type"] != "http.request":
@@ -172,8 +172,8 @@ class Front:
                 raise Refused(BUSY)
             self._left_for_bodies -= needed
             body += piece
-            # Where the length is known, its end need not be waited for.
-            if length == announced or not message.get("more_body"):
+            # Where the length is known, the server need not be asked once more whether that was all.
+            if length == expected or not message.get("more_body"):
                 return
         raise Refused(TOO_SLOW)
 
@@ -208,20 +208,21 @@ class Front:
             return Answer(500, [], b"")
         return Answer(int(status[:3]), coded, body, rest)
 
-    async def _send(self, answer: Answer, send: Send) -> None:
+    async def _send(self, answer: Answer, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         if answer.rest is None:
             await send({"type": "http.response.body", "body": answer.body})
             return
-        loop = asyncio.get_running_loop()
-        block = answer.body
+        block, read = answer.body, answer.rest.read
+        leaving = asyncio.create_task(disconnected(receive))
         try:
-            while block:
-                # A server that takes no more waits here, and so the next block stays on the disk.
+            while block and not leaving.done():
+                # For a client that takes no more, the server waits here, and the next block stays on the disk.
                 await send({"type": "http.response.body", "body": block, "more_body": True})
-                block = await loop.run_in_executor(self._pool, answer.rest.read)
+                block = await asyncio.get_running_loop().run_in_executor(self._pool, read)
             await send({"type": "http.response.body", "body": b""})
         finally:
+            leaving.cancel()
             answer.rest.close()
 
 
