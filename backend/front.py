@@ -49,6 +49,8 @@ MAX_WAITING = 512
 LINGER_PIECES = 64
 LINGER_SECONDS = 1.0
 """How much more of a body that is too long is thrown away: who is cut off while sending cannot read the answer."""
+BODILESS = {"GET", "HEAD"}
+"""Methods whose requests commonly have no body: it is waited for where a header says that there is one."""
 BLOCK = 16 * 1024
 """Bytes of a file that are read, and kept for a slow reader, at a time."""
 
@@ -149,7 +151,7 @@ class Front:
         announced = announced_length(environ)
         if announced > MAX_BODY:
             raise Refused(TOO_LONG)
-        if announced or coded or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+        if announced or coded or environ["REQUEST_METHOD"] not in BODILESS:
             try:
                 async with asyncio.timeout(BODY_SECONDS):
                     await self._collect(announced if announced and not coded else -1, body, receive)
@@ -245,7 +247,7 @@ def environ_of(scope: Message) -> dict[str, Any]:
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "REMOTE_ADDR": str(client[0]),
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.url_scheme": scope.get("scheme", "http"),
         "wsgi.input": io.BytesIO(),
         "wsgi.errors": sys.stderr,
         "wsgi.file_wrapper": Blocks,

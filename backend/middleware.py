@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.signals import request_finished
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
@@ -87,23 +88,31 @@ class SecurityHeaders:
 class Refusals:
     """Answers what was refused before Django was to read it, in the shape of the API's errors.
 
-    It stands before the redirect to HTTPS, which would answer first, and adds that middleware's headers itself.
+    It stands before the redirect to HTTPS, which would be the answer otherwise; so it adds by itself what the security
+    and CORS middleware behind it would.
     """
 
     def __init__(self, get_response: Handle) -> None:
         self._get_response = get_response
         self._security = SecurityMiddleware(get_response)
+        self._cors = CorsMiddleware(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        refusal = request.META.get(REFUSAL)
-        if refusal is None:
+        if REFUSAL not in request.META:
             return self._get_response(request)
-        body = {"errors": [{"message": refusal.message}]}
-        response = JsonResponse(body, status=refusal.status, content_type="application/json; charset=utf-8")
-        if refusal is BUSY:
-            response["Retry-After"] = str(RETRY_SECONDS)
-        log_response("request refused: %s", refusal.message, response=response, request=request, logger=logger)
+        response = _refuse(request)
+        self._cors.add_response_headers(request, response)
         return self._security.process_response(request, response)
+
+
+def _refuse(request: HttpRequest) -> HttpResponse:
+    refusal = request.META[REFUSAL]
+    body = {"errors": [{"message": refusal.message}]}
+    response = JsonResponse(body, status=refusal.status, content_type="application/json; charset=utf-8")
+    if refusal is BUSY:
+        response["Retry-After"] = str(RETRY_SECONDS)
+    log_response("request refused: %s", refusal.message, response=response, request=request, logger=logger)
+    return response
 
 
 def _told_by_proxy(request: HttpRequest) -> str:

@@ -74,10 +74,10 @@ if DEBUG:
 MIDDLEWARE = [
     "backend.middleware.RequestId",
     "backend.middleware.SecurityHeaders",
-    "corsheaders.middleware.CorsMiddleware",
     "backend.middleware.Refusals",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
