@@ -170,10 +170,9 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
 
     @contextmanager
-    def serving(self, port: int = 0) -> Iterator[Running]:
+    def serving(self, port: int = 0, workers: int = 2) -> Iterator[Running]:
         port = port or free_port()
-        _, _, command = recipe(port)
-        workers = int(command[command.index("--workers") + 1])
+        _, _, command = recipe(port, workers)
         with running(command, port, self.environment, self.new_log("server")) as server:
             # The port answers before the workers do, and a worker stopped while it still starts would never end.
             wait_until(lambda: server.started == workers)
