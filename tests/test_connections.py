@@ -433,12 +433,16 @@ def test_what_was_accepted_is_answered_before_the_server_ends(lonely: Site) -> N
 
 
 def test_a_request_whose_client_has_left_is_not_run(lonely: Site) -> None:
-    with lonely.serving(workers=1) as server:
-        with locked(lonely), asking(server, CROWD[0]) as first:
+    with lonely.serving(workers=1) as server, ExitStack() as stack:
+        with locked(lonely):
+            first = stack.enter_context(asking(server, CROWD[0]))
             wait_until(lambda: uses_the_database(server))
             with asking(server, CROWD[1]) as second:
                 port = second.socket.getsockname()[1]
             wait_until(lambda: port not in peers(server))
+            # What the event loop has heard of before this, it has dealt with.
+            refused = stack.enter_context(Connection(server.port, post(b"Content-Length: 70000")))
+            assert refused.status() == 413
         assert first.status() == 200
         ask(server, REQUEST, input={"email": CROWD[2]})
         assert '"level": "error"' not in server.log.read_text()
