@@ -125,15 +125,21 @@ users.objects.bulk_create(
 @contextmanager
 def granian(variables: dict[str, str], port: int, workers: int) -> Iterator[http.client.HTTPConnection]:
     """The production server, as `make serve` starts it."""
-    command = [*recipe(port, workers)[-1], "--log-level", "warning"]
+    with running(recipe(port, workers)[-1], variables, port):
+        site = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        yield site
+        site.close()
+
+
+@contextmanager
+def running(command: list[str], variables: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A server at this port, which says no more than warnings."""
     with tempfile.TemporaryFile() as log:
         streams: Any = {"cwd": ROOT, "stdout": log, "stderr": log}
-        server = subprocess.Popen(command, env=variables, **streams)  # nosec B603 # noqa: S603 (our own server)
+        server = subprocess.Popen([*command, "--log-level", "warning"], env=variables, **streams)  # nosec B603 # noqa: S603 (our own server)
         try:
             wait_for(port, server)
-            site = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            yield site
-            site.close()
+            yield server
         finally:
             server.terminate()
             server.wait(START_SECONDS)

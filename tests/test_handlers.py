@@ -154,7 +154,7 @@ def read_cookies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("path", ["/graphql/", "/reset/", "/health/", "/nothing/", "/inbox/", "/administrators/"])
 def test_cookies_are_not_read_where_nobody_wants_them(read_cookies: list[str], path: str) -> None:
-    wsgi("GET", path=path, HTTP_COOKIE="a" * 100_000)
+    assert wsgi("GET", path=path, HTTP_COOKIE="a=1") == wsgi("GET", path=path, HTTP_COOKIE="a" * 100_000)
     assert set(read_cookies) <= {""}
 
 
