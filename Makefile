@@ -37,7 +37,7 @@ serve: setup ## The production server: no migration, no demo; see the README for
 		--respawn-failed-workers --workers-kill-timeout 30 --no-ws --no-access-log \
 		--log-config backend/granian.json backend.asgi:application
 
-drill: setup $(VENV)/dev.stamp ## Kill one part after another under load, and count the mails; takes some minutes
+drill: setup $(VENV)/dev.stamp ## Besiege the server; kill one part after another under load, and count the mails; some minutes
 	@$(PY) -m drills
 
 timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown addresses can be told apart by time
@@ -49,6 +49,7 @@ bench: $(VENV)/dev.stamp ## Measure what the mailer costs, in a few minutes; doc
 	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_throughput --short
 	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_latency --short
 	$(PY) -m tests.postgres $(PY) -m benchmarks.backlog --short
+	$(PY) -m tests.postgres $(PY) -m benchmarks.front --short
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql

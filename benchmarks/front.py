@@ -195,9 +195,9 @@ def besieged(report: Report, clients: Clients, servers: list[Server], siege: int
         with standing(server.port, half_sent(), siege):
             for name, kind in KINDS.items():
                 found = clients.ask(server, kind, seconds, clients=1)
-                times = [f"{statistics.median(found.milliseconds):.1f}", f"{max(found.milliseconds):.1f}"]
-                counts = (str(len(found.milliseconds)), str(found.failed))
-                report.row(f"{name}, {server.name}", *counts, *(times if found.milliseconds else ["-", "-"]))
+                times = found.milliseconds
+                shown = (f"{statistics.median(times):.1f}", f"{max(times):.1f}") if times else ("-", "-")
+                report.row(f"{name}, {server.name}", str(len(times)), str(found.failed), *shown)
 
 
 def handle_of(server: Server) -> str:
