@@ -5,7 +5,7 @@ VENV ?= .venv
 export HOST ?= 127.0.0.1
 export PORT ?= 8000
 export WORKERS ?= 2
-THREADS ?= 8
+export THREADS ?= 8
 
 PY := $(VENV)/bin/python
 DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
@@ -32,11 +32,12 @@ setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
 serve: setup ## The production server: no migration, no demo; see the README for what it needs
 	@$(PY) manage.py check --deploy --fail-level ERROR
 	@$(PY) manage.py collectstatic --no-input --verbosity 0
-	exec $(VENV)/bin/granian --interface wsgi --host $(HOST) --port $(PORT) --workers $(WORKERS) \
-		--blocking-threads $(THREADS) --respawn-failed-workers --workers-kill-timeout 30 --no-ws --no-access-log \
-		--log-config backend/granian.json backend.wsgi:application
+	exec $(VENV)/bin/granian --interface asgi --http 1 --host $(HOST) --port $(PORT) --workers $(WORKERS) \
+		--backpressure 8192 --http1-header-read-timeout 5000 --http1-buffer-size 16384 \
+		--respawn-failed-workers --workers-kill-timeout 30 --no-ws --no-access-log \
+		--log-config backend/granian.json backend.asgi:application
 
-drill: setup $(VENV)/dev.stamp ## Kill one part after another under load, and count the mails; takes some minutes
+drill: setup $(VENV)/dev.stamp ## Besiege the server; kill one part after another under load, and count the mails; some minutes
 	@$(PY) -m drills
 
 timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown addresses can be told apart by time
@@ -50,6 +51,7 @@ bench: $(VENV)/dev.stamp ## Measure what the mailer costs, in a few minutes; doc
 	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_throughput --short
 	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_latency --short
 	$(PY) -m tests.postgres $(PY) -m benchmarks.backlog --short
+	$(PY) -m tests.postgres $(PY) -m benchmarks.front --short
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql

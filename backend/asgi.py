@@ -1,16 +1,8 @@
-"""The ASGI application, for hosts that speak nothing else; docs/decisions/ says why WSGI is the one to choose."""
+"""The ASGI application: the front, with the very handler of `backend.wsgi` behind it. `make serve` runs it."""
 
-import os
+from django.conf import settings
 
-import django
+from backend.front import Front
+from backend.wsgi import application as handler
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
-
-django.setup(set_prefix=False)
-
-from accounts import dispatch  # noqa: E402 (needs the apps to be ready)
-from backend.handlers import AsyncHandler  # noqa: E402
-
-application = AsyncHandler()
-
-dispatch.start()
+application = Front(handler, settings.THREADS)

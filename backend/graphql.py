@@ -27,6 +27,7 @@ from strawberry.django.context import StrawberryDjangoContext
 from strawberry.django.views import GraphQLView as StrawberryView
 from strawberry.types import ExecutionResult
 
+from backend.bounds import MAX_BODY
 from backend.documents import PreparedDocument, prepare
 from backend.schema import HANDLE_TAKING_FIELDS, RATE_LIMITED, SECRET_CHECKING_FIELDS, schema
 
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
-MAX_BODY = 64 * 1024
-"""Bytes; the longest honest request is a few kilobytes."""
 MAX_ACCEPT = 1000
 """Characters of an Accept header; browsers send 150. To read 60 kB took 100 ms of CPU, and servers let in more."""
 MAX_JSON_DEPTH = 64

@@ -1,16 +1,16 @@
-"""Django's entry points, hardened where a header alone could make them fail before any of our code runs."""
+"""Django's entry point, hardened where a header or a body could harm it before any of our code runs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.http import HttpRequest
 from django.utils.http import parse_header_parameters
 
+from backend import bounds
 
-class _AnyContentType(HttpRequest):
+
+class Request(WSGIRequest):
     """A request whose Content-Type may say what it likes.
 
     Django raises on a charset that is none (RFC 2231's `charset*=x''%FF`), which nobody catches there, and decodes the
@@ -25,21 +25,11 @@ class _AnyContentType(HttpRequest):
             self.content_type, self.content_params = "", {}
 
 
-class Request(_AnyContentType, WSGIRequest):
-    pass
-
-
-class AsyncRequest(_AnyContentType, ASGIRequest):
-    pass
-
-
 class Handler(WSGIHandler):
-    """The WSGI application."""
+    """The WSGI application: for WSGI servers as it is, and for `backend.front.Front`, which calls it in its threads."""
 
     request_class = Request
 
-
-class AsyncHandler(ASGIHandler):
-    """The ASGI application."""
-
-    request_class = AsyncRequest
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        bounds.restrain(environ)
+        return super().__call__(environ, start_response)

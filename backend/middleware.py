@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import structlog
+from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.signals import request_finished
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.middleware.security import SecurityMiddleware
+from django.utils.log import log_response
 
 from accounts.client import client_address
+from backend.bounds import BUSY, REFUSAL
+
+logger = logging.getLogger(__name__)
 
 Handle = Callable[[HttpRequest], HttpResponseBase]
 
@@ -38,6 +45,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """Defaults: a view that knows better has set its own."""
+RETRY_SECONDS = 2
+"""When to come again, for whom there was no room."""
 
 
 class RequestId:
@@ -74,6 +83,36 @@ class SecurityHeaders:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+
+class Refusals:
+    """Answers what was refused before Django was to read it, in the shape of the API's errors.
+
+    It stands before the redirect to HTTPS, which would be the answer otherwise; so it adds by itself what the security
+    and CORS middleware behind it would.
+    """
+
+    def __init__(self, get_response: Handle) -> None:
+        self._get_response = get_response
+        self._security = SecurityMiddleware(get_response)
+        self._cors = CorsMiddleware(get_response)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if REFUSAL not in request.META:
+            return self._get_response(request)
+        response = _refuse(request)
+        self._cors.add_response_headers(request, response)
+        return self._security.process_response(request, response)
+
+
+def _refuse(request: HttpRequest) -> HttpResponse:
+    refusal = request.META[REFUSAL]
+    body = {"errors": [{"message": refusal.message}]}
+    response = JsonResponse(body, status=refusal.status, content_type="application/json; charset=utf-8")
+    if refusal is BUSY:
+        response["Retry-After"] = str(RETRY_SECONDS)
+    log_response("request refused: %s", refusal.message, response=response, request=request, logger=logger)
+    return response
 
 
 def _told_by_proxy(request: HttpRequest) -> str:

@@ -8,6 +8,7 @@ import django
 from django.core.management.utils import get_random_secret_key
 
 from backend import logs
+from backend.bounds import MAX_BODY
 from backend.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -37,6 +38,7 @@ elif not DEBUG:
 
 PORT = env.number("PORT", 8000, least=1, most=65535)
 WORKERS = env.number("WORKERS", 2, least=1, most=256)
+THREADS = env.number("THREADS", 8, least=1, most=256)
 PUBLIC_URL = env.origin("PUBLIC_URL")
 if not PUBLIC_URL:
     PUBLIC_URL = f"http://127.0.0.1:{PORT}"
@@ -73,6 +75,7 @@ if DEBUG:
 MIDDLEWARE = [
     "backend.middleware.RequestId",
     "backend.middleware.SecurityHeaders",
+    "backend.middleware.Refusals",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -100,6 +103,11 @@ TEMPLATES: list[dict[str, Any]] = [
         },
     }
 ]
+
+# Nothing is uploaded here, but Django's check of forms reads a stranger's multipart body before it refuses it. Without
+# a handler no file of it is kept, in memory or on disk.
+FILE_UPLOAD_HANDLERS: list[str] = []
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY
 
 GRAPHIQL = env.flag("GRAPHIQL", default=DEBUG)
 GRAPHQL_INTROSPECTION = env.flag("GRAPHQL_INTROSPECTION", default=DEBUG)

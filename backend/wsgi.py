@@ -1,4 +1,4 @@
-"""The WSGI application, for granian (`make serve`), gunicorn or any other server."""
+"""The WSGI application, for gunicorn or any other WSGI server; `make serve` runs it behind `backend.asgi`."""
 
 import os
 

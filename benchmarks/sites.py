@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.deployment import recipe
 from tests.smtp_server import environment as mailing_to
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
+IDLE_SECONDS = 4
+"""Less than the server keeps an idle connection for."""
 HEADERS = {"Content-Type": "application/json", "X-Forwarded-Proto": "https"}
 ENDLESS = "1000000/hour"
 REQUEST = """mutation Ask($email: String!) { requestPasswordReset(input: {email: $email}) {
@@ -45,9 +48,13 @@ WITHOUT_ADDRESS = 1000
 
 @dataclass
 class Site:
-    """A running site, and one connection to it that is kept open: all that is asked goes to the same worker."""
+    """A running site, and one connection to it that is kept open: all that is asked goes to the same worker.
+
+    After some idle seconds the server ends it, and the next question begins another.
+    """
 
     http: http.client.HTTPConnection
+    asked_at: float = 0.0
 
     def request(self, email: str) -> tuple[str, float]:
         """Ask for a reset; the handle, and the milliseconds that it took."""
@@ -78,7 +85,10 @@ class Site:
     def ask(self, query: str, **variables: Any) -> tuple[dict[str, Any], float]:
         """The data of an answer, and the milliseconds from the first byte sent to the last byte received."""
         body = json.dumps({"query": query, "variables": variables})
-        started = time.perf_counter()
+        if time.perf_counter() - self.asked_at > IDLE_SECONDS:
+            self.http.close()
+            self.http.connect()
+        started = self.asked_at = time.perf_counter()
         self.http.request("POST", "/graphql/", body, HEADERS)
         response = self.http.getresponse()
         content = response.read()
@@ -144,17 +154,21 @@ users.objects.bulk_create(users(username=f"machine{{n}}", password="!") for n in
 @contextmanager
 def granian(variables: dict[str, str], port: int, workers: int) -> Iterator[http.client.HTTPConnection]:
     """The production server, as `make serve` starts it."""
-    command = [str(Path(sys.executable).parent / "granian"), "--interface", "wsgi", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "8", "--no-ws"]
-    command += ["--log-level", "warning", "--workers-kill-timeout", "30", "backend.wsgi:application"]
+    with running(recipe(port, workers)[-1], variables, port):
+        site = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        yield site
+        site.close()
+
+
+@contextmanager
+def running(command: list[str], variables: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A server at this port, which says no more than warnings."""
     with tempfile.TemporaryFile() as log:
         streams: Any = {"cwd": ROOT, "stdout": log, "stderr": log}
-        server = subprocess.Popen(command, env=variables, **streams)  # nosec B603 # noqa: S603 (our own server)
+        server = subprocess.Popen([*command, "--log-level", "warning"], env=variables, **streams)  # nosec B603 # noqa: S603 (our own server)
         try:
             wait_for(port, server)
-            site = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            yield site
-            site.close()
+            yield server
         finally:
             server.terminate()
             server.wait(START_SECONDS)

@@ -1,7 +1,10 @@
-"""Hold the drills and say what came of them. Ends with 1 where a mail was lost, or came twice and should not have.
+"""Hold the drills and say what came of them.
+
+Ends with 1 where a mail was lost, or came twice and should not have, or where somebody was not answered in a siege.
 
 make drill
-.venv/bin/python -m drills --only "mailer killed" --people 60 --strikes 1
+.venv/bin/python -m drills siege
+.venv/bin/python -m drills failures --only "mailer killed" --people 60 --strikes 1
 """
 
 from __future__ import annotations
@@ -18,43 +21,73 @@ from pathlib import Path
 from drills.catalogue import DRILLS
 from drills.load import crowd
 from drills.scene import Drill, Size
+from drills.siege import Stand, besiege
+from drills.siege import table as table_of_stands
 from drills.verdict import Verdict, table
 from tests.deployment import ROOT, prepare
 from tests.postgres import Postgres, postgres
 
 VAR = ROOT / "var"
 REPORT = VAR / "drill-report.md"
+SIEGE_REPORT = VAR / "siege-report.md"
 
 
 def main() -> int:
     options = arguments()
+    VAR.mkdir(exist_ok=True)
+    with postgres() as server, tempfile.TemporaryDirectory(prefix="recovery-drill-") as folder:
+        prepared = Path(folder) / "prepared"
+        prepared.mkdir()
+        emails = [asked.email for asked in crowd(options.people) if asked.is_known]
+        prepare(prepared, emails, DATABASE_URL=server.copy("template1", "prepared"))
+        parts = PARTS[options.part or ("failures" if options.only else "all")]
+        passed = [hold_part(options, Path(folder), prepared, server) for hold_part in parts]
+    return 0 if all(passed) else 1
+
+
+def failures(options: argparse.Namespace, folder: Path, prepared: Path, server: Postgres) -> bool:
+    """Kill one part after another under load, and count the mails; whether all is as it must be."""
     size = replace(Size(), people=options.people, strikes=options.strikes)
     chosen = [DRILLS[name] for name in options.only or DRILLS]
-    VAR.mkdir(exist_ok=True)
     verdicts: list[Verdict] = []
-    with postgres() as server, tempfile.TemporaryDirectory(prefix="recovery-drill-") as folder:
-        try:
-            verdicts += hold(chosen, Path(folder), size, server)
-        finally:
-            # Also where a drill has broken off: what the earlier ones have found is worth its minutes.
-            report(verdicts, len(chosen))
-    return 1 if any(verdict.faults for verdict in verdicts) else 0
+    try:
+        verdicts += hold(chosen, folder, prepared, size, server)
+    finally:
+        # Also where a drill has broken off: what the earlier ones have found is worth its minutes.
+        report(verdicts, len(chosen))
+    return not any(verdict.faults for verdict in verdicts)
+
+
+def siege(options: argparse.Namespace, folder: Path, prepared: Path, server: Postgres) -> bool:
+    """Besiege a server with connections, and ask honestly meanwhile; whether everybody was answered."""
+    stands: list[Stand] = []
+    database = server.copy("prepared", "drill")
+    with redirect_stdout(io.StringIO()):
+        for stand in besiege(folder / "besieged", prepared, options.requests, DATABASE_URL=database):
+            print(f"{stand.name}: {stand.unanswered} of {stand.asked} not answered", file=sys.stderr)
+            stands.append(stand)
+    found = [f"- {stand.name}: {stand.unanswered} not answered" for stand in stands if stand.unanswered]
+    lines = [table_of_stands(stands), "", *(found or ["Everybody was answered."])]
+    SIEGE_REPORT.write_text("\n".join(["# A siege of connections", "", *lines, ""]))
+    print("", *lines, "", f"Also in {SIEGE_REPORT.relative_to(ROOT)}", "", sep="\n")
+    return not found
+
+
+PARTS = {"all": (siege, failures), "siege": (siege,), "failures": (failures,)}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="drills", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=PARTS, help="siege, failures, or all of it")
+    parser.add_argument("--requests", type=int, default=60, help="of each honest client, in each siege (%(default)s)")
     parser.add_argument("--only", action="append", choices=DRILLS, metavar="DRILL", help=", ".join(DRILLS))
     parser.add_argument("--people", type=int, default=Size.people, help="who ask in each drill (%(default)s)")
     parser.add_argument("--strikes", type=int, default=Size.strikes, help="in each drill (%(default)s)")
     return parser.parse_args()
 
 
-def hold(chosen: Sequence[Drill], folder: Path, size: Size, server: Postgres) -> Iterator[Verdict]:
+def hold(chosen: Sequence[Drill], folder: Path, prepared: Path, size: Size, server: Postgres) -> Iterator[Verdict]:
     """One drill after the other, each on a copy of one prepared database, and a line for each as it ends."""
-    prepared = folder / "prepared"
-    prepared.mkdir()
-    emails = [asked.email for asked in crowd(size.people) if asked.is_known]
-    prepare(prepared, emails, DATABASE_URL=server.copy("template1", "prepared"))
     for number, drill in enumerate(chosen, start=1):
         print(f"{number:2}/{len(chosen)} {drill.name} … ", end="", flush=True)
         database = server.copy("prepared", "drill")

@@ -168,9 +168,13 @@ HEADINGS = (
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """All drills, one line each, in Markdown."""
-    lines = [HEADINGS, *(_line(verdict) for verdict in verdicts)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    """All drills, one line each."""
+    return markdown([HEADINGS, *(_line(verdict) for verdict in verdicts)])
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; the first line is its headings."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     padded = [
         "| " + " | ".join(_pad(cell, width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]

@@ -61,6 +61,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def recipe(port: int, workers: int = 2) -> list[list[str]]:
+    """The commands of `make serve`, once everything is set up: the check, the collection of files, the server.
+
+    The Makefile alone says how the server is started; tests, drills and benchmarks read it there.
+    """
+    variables = [f"VENV={sys.prefix}", f"PORT={port}", f"WORKERS={workers}"]
+    make = ["make", "--dry-run", "--no-print-directory", "serve", *variables]
+    text = subprocess.run(
+        make, cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    ).stdout
+    commands = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+    check, collect, (execute, *serve) = commands[-3:]
+    assert execute == "exec", serve
+    return [check, collect, serve]
+
+
 @dataclass
 class Running:
     """A process that serves HTTP, and its log."""
@@ -156,21 +172,10 @@ class Site:
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def recipe(self, port: int) -> list[list[str]]:
-        """The commands of `make serve`, once everything is set up."""
-        make = ["make", "--dry-run", "--no-print-directory", "serve", f"VENV={sys.prefix}", f"PORT={port}"]
-        text = subprocess.run(
-            make, cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
-        ).stdout
-        commands = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
-        return commands[-3:]
-
     @contextmanager
-    def serving(self, port: int = 0) -> Iterator[Running]:
+    def serving(self, port: int = 0, workers: int = 2) -> Iterator[Running]:
         port = port or free_port()
-        *_, (execute, *command) = self.recipe(port)
-        assert execute == "exec"
-        workers = int(command[command.index("--workers") + 1])
+        _, _, command = recipe(port, workers)
         with running(command, port, self.environment, self.new_log("server")) as server:
             # The port answers before the workers do, and a worker stopped while it still starts would never end.
             wait_until(lambda: server.started == workers)
@@ -210,7 +215,7 @@ def prepare(folder: Path, crowd: Sequence[str] = CROWD, **environment: str) -> P
     """Make a migrated database with some users, and the collected files, for `site_in` to copy."""
     with SMTPServer() as mail:
         site = Site(folder, mail, environment)
-        check, collect, _ = site.recipe(8000)
+        check, collect, _ = recipe(8000)
         site.run(*check)
         site.run(*collect)
         site.run(sys.executable, "manage.py", "migrate", "--verbosity", "0")

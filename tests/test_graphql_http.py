@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from accounts import recovery, smtp
 from accounts.models import ForgetPassword, GuessBudget
-from backend.graphql import MAX_BODY, graphql_view
+from backend.bounds import MAX_BODY
+from backend.graphql import graphql_view
 from tests.conftest import API, NEW_PASSWORD, OPERATIONS, PASSWORD, Letter, PostOffice, record_of
 
 GRAPHQL_JSON = "application/graphql-response+json"

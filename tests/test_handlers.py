@@ -1,13 +1,20 @@
-"""Headers that make Django itself stumble, before any view runs, are refused in order and never answered by a 500."""
+"""Headers and bodies that could harm Django itself, before any view runs, are refused in order, and never by a 500."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import parse_cookie
 from django.test import RequestFactory
+from django.urls import reverse
+
+from backend.bounds import ADMIN, INBOX, MAX_BODY, MAX_CONTENT_TYPE, MAX_COOKIE
+from backend.handlers import Handler
 
 pytestmark = pytest.mark.django_db  # for Django looks after its connections around each request
 
@@ -23,17 +30,24 @@ ACCEPTED = ["application/json; q*=x''%FF", "text/html; q*0*=x''a"]
 
 def wsgi(method: str, content_type: str = "application/json", path: str = "/graphql/", **environ: Any) -> int:
     """Send one request through the application that servers load; returns the status."""
+    return wsgi_answer(method, content_type, path, **environ)[0]
+
+
+def wsgi_answer(
+    method: str, content_type: str = "application/json", path: str = "/graphql/", **environ: Any
+) -> tuple[int, dict[str, str], bytes]:
     from backend.wsgi import application
 
     body = BODY if method == "POST" else b""
     request = RequestFactory().generic(method, path, body, **environ).environ
     request["CONTENT_TYPE"] = content_type
-    statuses: list[str] = []
-    start: Any = lambda status, _: statuses.append(status)  # noqa: E731
+    started: list[Any] = []
+    start: Any = lambda *both: started.extend(both)  # noqa: E731
     response: Any = application(request, start)
+    content = b"".join(response)
     response.close()
-    (status,) = statuses
-    return int(status.split()[0])
+    status, headers = started
+    return int(status.split()[0]), dict(headers), content
 
 
 def asgi(content_type: str) -> int:
@@ -83,3 +97,85 @@ def test_an_accept_header_that_cannot_be_read_accepts_nothing(accept: str) -> No
 
 def test_a_thousand_parameters_are_too_many() -> None:
     assert wsgi("GET", path="/graphql/?" + "a&" * 1001) == 400
+
+
+# --- Bounds, under every server --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "environ"),
+    [
+        (413, "application/json", {"CONTENT_LENGTH": str(MAX_BODY + 1)}),
+        (413, "application/json", {"CONTENT_LENGTH": "9" * 5000}),
+        (415, "x/y; a=" + "b" * MAX_CONTENT_TYPE, {}),
+        (431, "application/json", {"HTTP_COOKIE": "a" * (MAX_COOKIE + 1)}),
+        (415, "x/y; a=" + "b" * MAX_CONTENT_TYPE, {"CONTENT_LENGTH": "99999999", "HTTP_COOKIE": "a" * 9999}),
+    ],
+    ids=["long body", "longer body", "long type", "long cookie", "all of it"],
+)
+@pytest.mark.parametrize("secure", [True, False])
+def test_what_is_more_than_it_may_be_is_refused_before_it_is_read(
+    status: int, content_type: str, environ: dict[str, str], settings: Any, secure: bool
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    scheme = "https" if secure else "http"
+    found, headers, content = wsgi_answer(
+        "POST", content_type, "/admin/login/", **environ, **{"wsgi.url_scheme": scheme}
+    )
+    assert found == status
+    assert json.loads(content)["errors"][0]["message"]
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("length", ["", "0", "-1", "many", "\xb2"])
+def test_a_length_within_bounds_or_none_at_all_is_no_reason_to_refuse(length: str) -> None:
+    assert wsgi("POST", CONTENT_LENGTH=length) in {200, 400}
+
+
+def test_a_header_of_the_longest_length_is_served() -> None:
+    longest = "application/json; a=".ljust(MAX_CONTENT_TYPE, "b")
+    assert wsgi("POST", longest) == 200
+    assert wsgi("GET", path="/admin/login/", HTTP_COOKIE="a=".ljust(MAX_COOKIE, "b")) == 200
+
+
+@pytest.fixture
+def read_cookies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Django reads as cookies; it asks for them on every path."""
+    read: list[str] = []
+
+    def noted(text: str) -> dict[str, str]:
+        read.append(text)
+        return parse_cookie(text)
+
+    monkeypatch.setattr("django.core.handlers.wsgi.parse_cookie", noted)
+    return read
+
+
+@pytest.mark.parametrize("path", ["/graphql/", "/reset/", "/health/", "/nothing/", "/inbox/", "/administrators/"])
+def test_cookies_are_not_read_where_nobody_wants_them(read_cookies: list[str], path: str) -> None:
+    assert wsgi("GET", path=path, HTTP_COOKIE="a=1") == wsgi("GET", path=path, HTTP_COOKIE="a" * 100_000)
+    assert set(read_cookies) <= {""}
+
+
+def test_cookies_are_read_in_the_admin_and_in_the_inbox_of_development(read_cookies: list[str], settings: Any) -> None:
+    wsgi("GET", path=f"{ADMIN}login/", HTTP_COOKIE="a=1")
+    settings.DEBUG = True
+    wsgi("GET", path=INBOX, HTTP_COOKIE="b=2")
+    assert [text for text in read_cookies if text] == ["a=1", "b=2"]
+    assert reverse("admin:index") == ADMIN
+
+
+def test_no_file_is_taken_from_a_form() -> None:
+    fields = {"a": "1", "b": SimpleUploadedFile("b.txt", b"content")}
+    request = RequestFactory().post("/admin/login/", fields)
+    assert request.POST.dict() == {"a": "1"}
+    assert not request.FILES
+
+
+def test_every_server_gets_the_same_bounds() -> None:
+    from backend import asgi as asynchronous
+    from backend import wsgi as synchronous
+
+    assert isinstance(synchronous.application, Handler)
+    assert asynchronous.application._handler is synchronous.application
