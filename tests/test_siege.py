@@ -457,7 +457,7 @@ def test_a_scanner_that_opens_every_link_of_every_mail_changes_nothing(
             path = link.removeprefix("https://accounts.example.com")
             assert path.startswith("/")
             for method in (Client().get, Client().head):
-                assert method(path).status_code in ({404} if "%23" in path else {200})
+                assert method(path).status_code == 200
                 opened += 1
     assert opened >= 5 * 2 * 5
     assert everything() == before
