@@ -132,6 +132,8 @@ class Bench:
         self._lock = threading.Lock()
         self._idle: list[threading.Event] = []
         self._dismissed = False
+        self.coming = 0
+        """How many have been called and are not up yet."""
         self.is_more_due = False
         """Whether somebody has called since the latest claim began, or that claim cannot have been the last."""
 
@@ -140,6 +142,7 @@ class Bench:
         with self._lock:
             self.is_more_due = True
             if wake and self._idle:
+                self.coming += 1
                 self._idle.pop().set()
 
     def dismiss(self) -> None:
@@ -161,6 +164,7 @@ class Bench:
             if not in_time and called in self._idle:
                 self._idle.remove(called)
                 return None
+            self.coming = max(0, self.coming - 1)
             return not self._dismissed
 
 
@@ -186,7 +190,7 @@ class SendingCrew(Crew):
             self.sweep()
 
     def sweep(self) -> None:
-        self._bench.call(wake=not self._sending or _mails_take_long())
+        self._bench.call(wake=not (self._sending or self._bench.coming) or _mails_take_long())
 
     def dismiss(self) -> None:
         self._bench.dismiss()

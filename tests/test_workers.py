@@ -721,14 +721,18 @@ def test_a_server_that_turns_slow_is_sent_more_at_once_though_nobody_knew_it_for
     server.wait_until(lambda: server.stages["DATA"] == 4)
 
 
-def test_a_fast_server_is_sent_all_by_few(settings: Any, server: SMTPServer, make_user: MakeUser) -> None:
-    settings.MAIL_SENDERS = 32
+def test_a_fast_server_is_sent_all_by_few(
+    settings: Any, server: SMTPServer, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAIL_SENDERS, settings.MAIL_SWEEP_SECONDS = 32, 3600
+    monkeypatch.setattr(workers, "RELIEF_SECONDS", WAIT)
+    monkeypatch.setattr(smtp, "seconds_of_a_mail", lambda: 0.0)  # however busy the machine
     for number in range(20):
         make_user(f"user{number}@example.com")
         all_sent = wait_for_settled(1)
         asked(f"user{number}@example.com")
         all_sent()
-    assert server.stages["CONNECT"] <= 4  # the probe's is among them
+    assert server.stages["CONNECT"] <= 6  # the probe's is among them, and hands that were called a moment too soon
 
 
 def test_half_of_the_hands_are_kept_for_mails_whose_turn_has_come(
