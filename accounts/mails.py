@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parseaddr
 from functools import lru_cache
 from typing import Any
@@ -75,8 +75,11 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     code = ""
     if with_code and len(users) == 1:
         code = codes.code(record.pk, record.seed, account_of(users[0]), record.generation)
+    # A moment, not a number of minutes: a mail that is sent twice has to say the same twice, and true things.
+    until = (record.code_issued_at or record.created_at) + conf.code_lifetime
     words = {
         "code": code,
+        "code_until": _moment(until) if code else "",
         "phrase": record.match_phrase,
         "asked_at": _moment(record.created_at),
         "asked_from": describe_client(record.user_agent),
@@ -139,7 +142,6 @@ def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str
         "host": host,
         "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,
-        "code_minutes": _minutes_left(record),
         "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
     }
     words = {**words, "report_url": f"{conf.reset_page}#report={codes.report_token(record.pk, record.seed)}"}
@@ -155,13 +157,6 @@ def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str
     message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
-
-
-def _minutes_left(record: ForgetPassword) -> int:
-    """How long the code of a claimed mail still works: less than its whole life where it has been mailed before."""
-    issued, claimed = record.code_issued_at, record.mail_claimed_at
-    age = claimed - issued if issued and claimed else timedelta()
-    return max(1, (conf.code_lifetime - age) // timedelta(minutes=1))
 
 
 def _moment(at: datetime) -> str:
