@@ -32,6 +32,8 @@ from drills.siege import (
     half_sent_chunks,
     head,
     post,
+    stand,
+    table,
 )
 from tests.deployment import (
     CROWD,
@@ -237,6 +239,15 @@ def answered(crowd: Sequence[Connection], count: int) -> list[Connection]:
 
     wait_until(enough)
     return [connection for connection in crowd if connection.socket.fileno() in ready]
+
+
+def test_the_drill_counts_who_is_answered_in_a_siege(server: Running) -> None:
+    held = stand(server, "half-sent bodies", requests_each=3)
+    assert (held.asked, held.unanswered) == (6, 0)
+    nobody = Running(server.process, free_port(), server.log)
+    missed = stand(nobody, "none", requests_each=3)
+    assert (missed.asked, missed.unanswered) == (6, 6)
+    assert "| half-sent bodies |     6 |        6 |" in table([held, missed])
 
 
 # --- What is read, and as what ---------------------------------------------------------------------------------------

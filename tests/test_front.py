@@ -320,7 +320,8 @@ class File(io.BytesIO):
 def served(file: File) -> Callable[..., Iterable[bytes]]:
     def handler(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])
-        return list(Blocks(file)) if "wsgi.file_wrapper" not in environ else environ["wsgi.file_wrapper"](file, 4096)
+        wrapped: Blocks = environ["wsgi.file_wrapper"](file, 4096)
+        return wrapped
 
     return handler
 
