@@ -75,11 +75,8 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     code = ""
     if with_code and len(users) == 1:
         code = codes.code(record.pk, record.seed, account_of(users[0]), record.generation)
-    # A moment, not a number of minutes: a mail that is sent twice has to say the same twice, and true things.
-    until = (record.code_issued_at or record.created_at) + conf.code_lifetime
     words = {
         "code": code,
-        "code_until": _moment(until) if code else "",
         "phrase": record.match_phrase,
         "asked_at": _moment(record.created_at),
         "asked_from": describe_client(record.user_agent),
@@ -142,6 +139,7 @@ def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str
         "host": host,
         "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,
+        "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
         "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
     }
     words = {**words, "report_url": f"{conf.reset_page}#report={codes.report_token(record.pk, record.seed)}"}

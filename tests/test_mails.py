@@ -76,11 +76,11 @@ def test_the_bound_host_is_the_frontends_without_its_port(settings: Any, user: A
     assert str(reset_mail(user).body).splitlines()[-1].startswith("@app.example.com #")
 
 
-def test_the_mail_says_how_long_code_and_link_work(settings: Any, user: Any, clock: Any) -> None:
+def test_the_mail_says_how_long_code_and_link_work(settings: Any, user: Any) -> None:
     settings.PASSWORD_RESET_CODE_LIFETIME, settings.PASSWORD_RESET_LINK_LIFETIME = 420, 1980
     message = reset_mail(user)
     for content in (str(message.body), html_of(message)):
-        assert "2026-03-01 12:07 UTC" in content
+        assert "7 minutes" in content
         assert "33 minutes" in content
 
 
