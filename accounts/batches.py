@@ -57,6 +57,7 @@ class Batch:
         digests = {record.email_digest for record in self._waiting}
         budgets = GuessBudget.objects.filter(email_digest__in=digests) if digests else ()
         self._budgets = {budget.email_digest: budget for budget in budgets}
+        self._with_codes = bool(self._waiting) and limits.codes_are_served()
         self._claimed_at = claimed_at
         self._begun = self._marked = time.monotonic()
         self._sending: ForgetPassword | None = None
@@ -64,7 +65,7 @@ class Batch:
         self._lock = threading.Lock()
 
     def next(self) -> ForgetPassword | None:
-        """The mail that has been due the longest; None where none is left, or it is too late to begin one."""
+        """The mail whose turn is first; None where none is left, or it is too late to begin one."""
         with self._lock:
             may_begin = self._waiting and time.monotonic() - self._begun < BATCH_SECONDS
             self._sending = self._waiting.pop(0) if may_begin else None
@@ -72,14 +73,14 @@ class Batch:
 
     def send(self, record: ForgetPassword, connection: Connection) -> None:
         """Render and send one mail, or rehearse that of a decoy, and mark it, soon or at once."""
-        budget = self._budgets.get(record.email_digest)
         try:
+            with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest))
             mailbox = _mailbox_of(record)
             if mailbox.reason:
                 # Writing a mail keeps the interpreter from answering requests. It must do so for decoys as well.
-                connection.rehearse(_rehearsal(record, budget))
+                connection.rehearse(_rehearsal(record, with_code=with_code))
             else:
-                connection.send(_compose(record, mailbox, budget))
+                connection.send(_compose(record, mailbox, with_code=with_code))
         except (OperationalError, InterfaceError, TooManyConnections):
             raise  # the database is in trouble, or the server busy, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
@@ -203,17 +204,16 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
     return Mailbox(address, (record.user,), why_not_mailable(record.user) or moved)
 
 
-def _compose(record: ForgetPassword, mailbox: Mailbox, budget: GuessBudget | None) -> EmailMessage:
+def _compose(record: ForgetPassword, mailbox: Mailbox, *, with_code: bool) -> EmailMessage:
     if record.mail_due == Mail.CHANGED:
         return mails.changed_mail(record, mailbox.address)
     # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
-    with_code = _may_carry_a_code(record, budget) and record.user is not None
+    with_code = with_code and record.user is not None
     return mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
 
 
-def _rehearsal(record: ForgetPassword, budget: GuessBudget | None) -> EmailMessage:
+def _rehearsal(record: ForgetPassword, *, with_code: bool) -> EmailMessage:
     """The mail that a decoy would get, if it were no decoy."""
-    with_code = _may_carry_a_code(record, budget)
     return mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
 
 
@@ -223,8 +223,7 @@ def _behind(record: ForgetPassword) -> timedelta:
 
 
 def _may_carry_a_code(record: ForgetPassword, budget: GuessBudget | None) -> bool:
-    owes_one = record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
-    return owes_one and limits.codes_are_served()
+    return record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
 
 
 def _backoff(attempts: int) -> timedelta:

@@ -63,7 +63,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
             **NOTHING_DUE,
         )
 
-    def resend(self, pk: uuid.UUID, mail: Mail, now: datetime, rank: int = 1) -> bool:
+    def resend(self, pk: uuid.UUID, mail: Mail, now: datetime, rank: int) -> bool:
         """Make a mail due again and, for a CODE, start the shown clock anew unless it still has half to run.
 
         A row without an account takes the same statement: its mail is rehearsed, and goes to nobody.

@@ -41,7 +41,7 @@ class Failure:
 
 
 class TooManyConnections(Exception):
-    """The server puts off one more connection while it serves others of this process: no mail is to blame for that."""
+    """The server greets with a 4xx: it has enough connections for now, and no mail is to blame for that."""
 
 
 @dataclass(slots=True)
@@ -81,6 +81,7 @@ class Connection:
         self._backend: Any = None
         self._used_at = 0.0
         self._rehearsals = 0
+        self._is_counted = False
 
     def send(self, message: EmailMessage) -> None:
         """Hand one message over. A connection that died while it lay idle costs a reconnect, not a retry.
@@ -130,7 +131,7 @@ class Connection:
             with suppress(OSError, smtplib.SMTPException):
                 self._backend.close()
             self._backend = None
-            self._count(-1)
+            self._count(False)
         self._rehearsals = 0
 
     def _open(self) -> bool:
@@ -140,19 +141,20 @@ class Connection:
         if self._backend is not None:
             return True
         self._backend = new_backend()
-        self._count(+1)
         try:
             self._backend.open()
         except Exception as error:
             self.close()  # a greeting or a login that failed may have left half a connection
-            if self.open_now and isinstance(error, smtplib.SMTPResponseException) and 400 <= error.smtp_code < 500:
+            if _is_put_off(error):
                 raise TooManyConnections from error
             raise
+        self._count(True)
         return False
 
-    def _count(self, more: int) -> None:
+    def _count(self, is_open: bool) -> None:
         with Connection._counting:
-            Connection.open_now += more
+            Connection.open_now += is_open - self._is_counted
+            self._is_counted = is_open
 
     def _answers(self) -> bool:
         connection = getattr(self._backend, "connection", None)
@@ -179,16 +181,26 @@ def new_backend() -> Any:
 
 
 def server_answers() -> bool:
-    """Whether the mail server takes a connection and greets; the probe that Look goes by."""
+    """Whether the mail server takes a connection and greets; the probe that Look goes by.
+
+    One that puts off a further connection is up, as long as it serves others of this process, or says (4.7.x of RFC
+    3463, a matter of policy) that it is only this one too many.
+    """
     backend = new_backend()
     try:
         backend.open()
+    except smtplib.SMTPConnectError as refused:
+        return _is_put_off(refused) and (Connection.open_now > 0 or "4.7." in str(refused.smtp_error))
     except (OSError, smtplib.SMTPException):
         return False
     finally:
         with suppress(OSError, smtplib.SMTPException):
             backend.close()
     return True
+
+
+def _is_put_off(error: Exception) -> bool:
+    return isinstance(error, smtplib.SMTPConnectError) and 400 <= error.smtp_code < 500
 
 
 def classify(error: Exception) -> Failure:

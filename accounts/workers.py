@@ -125,7 +125,7 @@ class Crew:
             self.stopping.wait(PROBE_SECONDS)
 
 
-class Bench:
+class IdleHands:
     """Where hands wait to be called. The one that sat down last goes first, for its connections are still warm."""
 
     def __init__(self) -> None:
@@ -152,11 +152,14 @@ class Bench:
             while self._idle:
                 self._idle.pop().set()
 
-    def wait(self, seconds: float | None) -> bool | None:
-        """Wait to be called: True if so or if more is due, False if dismissed, None if nothing was for so long."""
+    def wait(self, seconds: float | None, *, eager: bool = True) -> bool | None:
+        """Wait to be called: True if so, False if dismissed, None if nothing was for so long.
+
+        Who is `eager` does not even sit down while more is due.
+        """
         called = threading.Event()
         with self._lock:
-            if self._dismissed or self.is_more_due:
+            if self._dismissed or (eager and self.is_more_due):
                 return not self._dismissed
             self._idle.append(called)
         in_time = called.wait(seconds)
@@ -179,30 +182,35 @@ class SendingCrew(Crew):
         super().__init__(hands)
         self._threads.append(threading.Thread(target=self._relieve, name="mail-relief", daemon=True))
         self._hands = hands
-        self._bench = Bench()
+        self._idle_hands = IdleHands()
         self._sending = 0
         self._batch = 1
         self._counting = threading.Lock()
         self._most, self._most_until = hands, float("inf")
+        self._held_back = False
 
     def owe(self, pks: Iterable[uuid.UUID]) -> None:
         if any(True for _ in pks):
             self.sweep()
 
     def sweep(self) -> None:
-        self._bench.call(wake=not (self._sending or self._bench.coming) or _mails_take_long())
+        self._call(if_useful=not (self._sending or self._idle_hands.coming) or _mails_take_long())
 
     def dismiss(self) -> None:
-        self._bench.dismiss()
+        self._idle_hands.dismiss()
+
+    def _call(self, *, if_useful: bool = True) -> None:
+        """Say that more is due, and wake one more hand if that is useful and the mail server takes it."""
+        self._idle_hands.call(wake=if_useful and self._sending < self._most)
 
     def _work(self) -> None:
-        connection, go_on = PatientConnection(), True
+        connection, go_on, is_welcome = PatientConnection(), True, True
         while go_on:
-            called = self._bench.wait(IDLE_SECONDS)
+            called = self._idle_hands.wait(IDLE_SECONDS, eager=is_welcome)
             if called is None:
                 connection.close()
                 connections.close_all()
-                called = self._bench.wait(None)
+                called = self._idle_hands.wait(None)
             go_on = bool(called)
             nap = True
             while nap:
@@ -231,7 +239,10 @@ class SendingCrew(Crew):
                 time.sleep(min(allowed.wait, NAP_SECONDS, max(0.0, self._deadline - time.monotonic())))
                 continue
             begun, used = time.monotonic(), time.thread_time()
-            claimed = self._claim_and_send(connection, allowed)
+            try:
+                claimed = self._claim_and_send(connection, allowed)
+            except smtp.TooManyConnections:
+                return self._make_do(allowed)
             if claimed < allowed.count:
                 self._batch = 1
                 return False
@@ -241,7 +252,7 @@ class SendingCrew(Crew):
             if not self.stopping.is_set():
                 if crowded:
                     return True
-                self._bench.call(wake=True)
+                self._call()
         return False
 
     def _claim_and_send(self, connection: smtp.Connection, allowed: Taken) -> int:
@@ -249,27 +260,35 @@ class SendingCrew(Crew):
 
         def call_another(claimed: int) -> None:
             if claimed == allowed.count:
-                self._bench.call(wake=_mails_take_long())
+                self._call(if_useful=_mails_take_long())
 
-        self._bench.is_more_due = False
-        in_turn = not self._has_room_to_spare(allowed)
-        try:
-            claimed = mailer.send_due(connection, allowed.count, in_turn=in_turn, on_claim=call_another)
-        except smtp.TooManyConnections:
-            pace.give_back(allowed, allowed.count)
-            self._most, self._most_until = max(1, smtp.Connection.open_now), time.monotonic() + CONTENT_SECONDS
-            logger.warning("the mail server takes no more than %d connections of this process", self._most)
-            raise
+        # Half of the hands and of the pace is kept for mails whose turn has come: so the first mail of a client finds a
+        # hand at once, whatever others have asked for.
+        busy = self._sending > self._half
+        in_turn = not self.stopping.is_set() and (busy or pace.is_half_used(allowed))
+        self._idle_hands.is_more_due = False
+        claimed = mailer.send_due(connection, allowed.count, in_turn=in_turn, on_claim=call_another)
+        if busy and claimed < allowed.count:
+            self._held_back = True
         pace.give_back(allowed, allowed.count - claimed)
         return claimed
 
-    def _has_room_to_spare(self, allowed: Taken) -> bool:
-        """Whether mails may go before their turn: half of the hands and of the pace is kept for those whose turn it is.
+    @property
+    def _half(self) -> int:
+        return max(1, self._hands // 2)
 
-        So the first mail of a client finds a hand at once, whatever others have asked for.
+    def _make_do(self, allowed: Taken) -> bool:
+        """Be content for a while with the connections that the mail server has taken.
+
+        True, to come back after a nap, where it has taken none of this process: others of its clients hold them all.
         """
-        busy = self._sending > max(1, self._hands // 2)
-        return self.stopping.is_set() or not (busy or pace.is_half_used(allowed))
+        pace.give_back(allowed, allowed.count)
+        with self._counting:
+            is_news = self._most_until == float("inf")
+            self._most, self._most_until = max(1, smtp.Connection.open_now), time.monotonic() + CONTENT_SECONDS
+        if is_news:
+            logger.warning("the mail server takes no more than %d connections", smtp.Connection.open_now)
+        return not smtp.Connection.open_now
 
     @contextmanager
     def _counted(self) -> Iterator[bool]:
@@ -284,14 +303,18 @@ class SendingCrew(Crew):
         finally:
             with self._counting:
                 self._sending -= is_welcome
+                again = self._held_back and self._sending < self._half
+                self._held_back = self._held_back and not again
+            if again:  # what was left because it was not its turn
+                self._call()
 
     def _relieve(self) -> None:
         """Look after the hands: a server that says nothing may hold up one mail, but no other."""
         while not self.stopping.wait(RELIEF_SECONDS):
             with surviving("relieve"):
                 mailer.relieve()
-                if self._bench.is_more_due:  # everybody at work has been busy for all this time
-                    self._bench.call(wake=True)
+                if self._idle_hands.is_more_due:  # everybody at work has been busy for all this time
+                    self._call()
             close_old_connections()
         connections.close_all()
 

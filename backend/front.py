@@ -45,7 +45,7 @@ BODIES = 16 * 1024 * 1024
 MAX_PIECES = 256
 """Pieces that a body may come in, for each costs a turn of the event loop. Small packets make 120 of the longest."""
 MAX_WAITING = 512
-"""Whole requests that may wait for a thread; two seconds' worth of work, at the least."""
+"""Whole requests that may wait for a thread: about a second's worth of work."""
 LINGER_PIECES = 64
 LINGER_SECONDS = 1.0
 """How much more of a body that is too long is thrown away: who is cut off while sending cannot read the answer."""
@@ -211,13 +211,15 @@ class Front:
         return Answer(int(status[:3]), coded, body, rest)
 
     async def _send(self, answer: Answer, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         if answer.rest is None:
+            await send(start)
             await send({"type": "http.response.body", "body": answer.body})
             return
         block, read = answer.body, answer.rest.read
         leaving = asyncio.create_task(disconnected(receive))
         try:
+            await send(start)
             while block and not leaving.done():
                 # For a client that takes no more, the server waits here, and the next block stays on the disk.
                 await send({"type": "http.response.body", "body": block, "more_body": True})
@@ -236,7 +238,8 @@ def environ_of(scope: Message) -> dict[str, Any]:
     """
     server, client = scope.get("server") or ("", ""), scope.get("client") or ("", "")
     root = scope.get("root_path", "").encode()
-    path = unquote_to_bytes(scope.get("raw_path") or scope["path"].encode())
+    # Without the raw path, which is optional in ASGI, there is the decoded one; that must not be decoded again.
+    path = unquote_to_bytes(raw) if (raw := scope.get("raw_path")) else scope["path"].encode()
     environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": root.decode("latin-1"),

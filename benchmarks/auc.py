@@ -20,6 +20,10 @@ class Comparison:
     low: float
     high: float
 
+    def is_told(self, tolerance: float) -> bool:
+        """Whether the whole interval lies further from 0.5 than the tolerance."""
+        return self.low > 0.5 + tolerance or self.high < 0.5 - tolerance
+
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """Compare two groups; 0.5 means that nobody can tell them apart. The interval holds the AUC 95 times of 100."""

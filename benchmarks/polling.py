@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.auc import Comparison, compare
+from benchmarks.auc import compare
 from benchmarks.sites import ROOT, Site, address, prepare, say, serving
 from benchmarks.smtp_sink import sink
 from benchmarks.timing import COLUMNS, TOLERANCE, postgresql, row
@@ -95,19 +95,14 @@ def verdict(averages: Averages) -> tuple[list[str], int]:
     """The table, and the exit code."""
     lines = [COLUMNS, "|---|---|---|---|---|---|---|---|"]
     compared = {group: compare(averages[group], averages["unknown"]) for group in ("known", "AA", "planted")}
-    leaks = is_told(compared["known"]) or is_told(compared["AA"])
+    leaks = compared["known"].is_told(TOLERANCE) or compared["AA"].is_told(TOLERANCE)
     blind = compared["planted"].low <= 0.5 + TOLERANCE
     for group, each in compared.items():
-        remark = "can be told" if is_told(each) else "cannot be told"
+        remark = "can be told" if each.is_told(TOLERANCE) else "cannot be told"
         if group == "planted":
             remark = "not seen: the method is blind" if blind else "seen"
         lines.append(row("a status, averaged", f"{group}, unknown", each, remark))
     return lines, 1 if leaks else 2 if blind else 0
-
-
-def is_told(compared: Comparison) -> bool:
-    """Whether the whole interval lies beyond the tolerance."""
-    return compared.low > 0.5 + TOLERANCE or compared.high < 0.5 - TOLERANCE
 
 
 if __name__ == "__main__":

@@ -84,12 +84,16 @@ class Site:
 
     def ask(self, query: str, **variables: Any) -> tuple[dict[str, Any], float]:
         """The data of an answer, and the milliseconds from the first byte sent to the last byte received."""
+        return self.ask_as(HEADERS, query, **variables)
+
+    def ask_as(self, headers: dict[str, str], query: str, **variables: Any) -> tuple[dict[str, Any], float]:
+        """The same with other headers, as another client behind the proxy sends them."""
         body = json.dumps({"query": query, "variables": variables})
         if time.perf_counter() - self.asked_at > IDLE_SECONDS:
             self.http.close()
             self.http.connect()
         started = self.asked_at = time.perf_counter()
-        self.http.request("POST", "/graphql/", body, HEADERS)
+        self.http.request("POST", "/graphql/", body, headers)
         response = self.http.getresponse()
         content = response.read()
         took = (time.perf_counter() - started) * 1000

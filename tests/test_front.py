@@ -297,7 +297,13 @@ def test_bytes_are_handed_over_as_wsgi_wants_them() -> None:
 
 
 def test_a_server_that_tells_no_raw_path_and_no_client_is_understood() -> None:
-    scope = Exchange().scope | {"raw_path": None, "path": "/api/é", "root_path": "/api", "client": None, "server": None}
+    scope = Exchange().scope | {
+        "raw_path": None,
+        "path": "/api/é%41",
+        "root_path": "/api",
+        "client": None,
+        "server": None,
+    }
     environ = environ_of(scope)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", "/\xc3\xa9")
     assert environ["REMOTE_ADDR"] == ""

@@ -204,7 +204,7 @@ def test_a_decoy_costs_the_mailer_the_same_statements(user: Any, later: Later, v
             mailer.look()
             mailer.send_due(taking(), 10)
             later(minutes=1)
-            ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now())
+            ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now(), 1)
         statements: list[str] = []
 
         def note(execute: Any, sql: str, *rest: Any, statements: list[str] = statements) -> Any:
@@ -817,7 +817,7 @@ def test_an_account_that_moved_before_its_mail_is_not_mailed_and_one_that_moved_
     assert timeline(record)[1:] == [(EventKind.NOT_MAILED, "moved")]
     type(user).objects.update(email="ada@example.com")
     later(minutes=1)
-    assert ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now())
+    assert ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now(), 1)
     assert mailer.send(record.pk, connection)
 
 
