@@ -305,7 +305,7 @@ def test_a_server_that_tells_no_raw_path_and_no_client_is_understood() -> None:
         "server": None,
     }
     environ = environ_of(scope)
-    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", "/\xc3\xa9")
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", "/\xc3\xa9%41")
     assert environ["REMOTE_ADDR"] == ""
 
 

@@ -408,6 +408,7 @@ def test_the_probe_finds_a_server_that_greets_and_leaves_nothing_behind(server: 
     assert server.stages["MAIL"] == 0
 
 
+@pytest.mark.parametrize("answer", [DROP, "421 4.3.2 Too busy", "554 5.3.2 No service here"])
 def test_the_probe_takes_a_server_for_down_that_does_not_greet(server: SMTPServer, answer: str) -> None:
     server.on("CONNECT", answer)
     assert not smtp.server_answers()
