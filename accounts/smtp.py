@@ -28,6 +28,8 @@ TURNS_OF_A_MAIL = 4
 """MAIL, RCPT, DATA, and the mail itself."""
 LATEST = 16
 """Mails of this process that a rehearsal takes one of, to last as long as it."""
+RECENT_SECONDS = 60.0
+"""Of the latest mails those begun within this time count, if there are any: a server may have become slow since."""
 MAX_REHEARSALS = 20
 """In a row, on one connection. Postfix puts up with a hundred commands that do nothing (smtpd_junk_command_limit)."""
 
@@ -44,23 +46,26 @@ class TooManyConnections(Exception):
     """The server greets with a 4xx: it has enough connections for now, and no mail is to blame for that."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Attempt:
     """A mail that has been handed over, or is just being: how many seconds that took, once it is over."""
 
     begun: float
     took: float = 0.0
     over: threading.Event = field(default_factory=threading.Event)
+    is_model: bool = True
+    """Whether it tells how long mails take. One that is refused does not: whoever owns dead mailboxes can have as many
+    refused as they like, in no time."""
 
 
 _latest: deque[_Attempt] = deque(maxlen=LATEST)
-"""The mails that this process began last, on whatever connection and whatever became of them."""
+"""The mails that this process began last, on whatever connection, but for those that were refused."""
 
 
 def seconds_of_a_mail() -> float:
     """How long a mail takes at present: the median of the latest; 0 where there has been none yet."""
     now = time.monotonic()
-    took = [attempt.took if attempt.over.is_set() else now - attempt.begun for attempt in list(_latest)]
+    took = [attempt.took if attempt.over.is_set() else now - attempt.begun for attempt in _recent()]
     return statistics.median(took) if took else 0.0
 
 
@@ -89,13 +94,14 @@ class Connection:
         Raises what smtplib and the socket raise; `classify` names it. Raises TooManyConnections where the mail was not
         even tried.
         """
-        reused = self._open()
+        reused, begun = self._open(), time.monotonic()
         try:
             with _timed():
                 self._backend.send_messages([message])
         except Exception as error:
             self.close()
             if not (reused and _was_closed_meanwhile(error)):
+                _last_as_long_as_a_mail(begun)  # or a dead mailbox, which only an account has, would be the quicker one
                 raise
             self.send(message)
         self._used_at, self._rehearsals = time.monotonic(), 0
@@ -110,16 +116,12 @@ class Connection:
         with suppress(OSError, smtplib.SMTPException):
             self._open()
             begun = time.monotonic()
-            # By chance: always the very latest would let whoever can slow a mail down choose how long this takes.
-            model = _latest[random.randrange(len(_latest))] if _latest else None  # nosec B311 # noqa: S311 (no secret)
             message.message().as_bytes()
             session = getattr(self._backend, "connection", None)
             for _ in range(TURNS_OF_A_MAIL):
                 if session is not None:
                     session.noop()
-            if model is not None:
-                model.over.wait(conf.MAIL_LEASE_SECONDS)
-                time.sleep(max(0.0, model.took - (time.monotonic() - begun)))
+            _last_as_long_as_a_mail(begun)
             self._used_at = time.monotonic()
         self._rehearsals += 1
         if self._rehearsals >= MAX_REHEARSALS:
@@ -164,12 +166,34 @@ class Connection:
             return False
 
 
+def _recent() -> list[_Attempt]:
+    """The latest mails, or those of the last minute if there are any."""
+    latest, since = list(_latest), time.monotonic() - RECENT_SECONDS
+    return [attempt for attempt in latest if attempt.begun > since] or latest
+
+
+def _last_as_long_as_a_mail(begun: float) -> None:
+    """Wait until as long has passed since `begun` as one of the latest mails took, be it still under way."""
+    while models := _recent():
+        # By chance: always the very latest would let whoever can slow a mail down choose how long this takes.
+        model = random.choice(models)  # nosec B311 # noqa: S311 (no secret)
+        if not model.over.wait(conf.MAIL_LEASE_SECONDS) or model.is_model:
+            time.sleep(max(0.0, model.took - (time.monotonic() - begun)))
+            return
+
+
 @contextmanager
 def _timed() -> Iterator[None]:
     attempt = _Attempt(time.monotonic())
     _latest.append(attempt)
     try:
         yield
+    except Exception as error:
+        attempt.is_model = _timed_out(error)
+        if not attempt.is_model:
+            with suppress(ValueError):  # others have pushed it out meanwhile
+                _latest.remove(attempt)
+        raise
     finally:
         attempt.took = time.monotonic() - attempt.begun
         attempt.over.set()
