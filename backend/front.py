@@ -46,6 +46,8 @@ MAX_PIECES = 256
 """Pieces that a body may come in, for each costs a turn of the event loop. Small packets make 120 of the longest."""
 MAX_WAITING = 512
 """Whole requests that may wait for a thread: about a second's worth of work."""
+WAITING_SECONDS = 10.0
+"""How long a whole request waits for a thread before it is asked to come again."""
 LINGER_PIECES = 64
 LINGER_SECONDS = 1.0
 """How much more of a body that is too long is thrown away: who is cut off while sending cannot read the answer."""
@@ -101,6 +103,8 @@ class Front:
         self._handler = handler
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        # Requests wait here and not in the pool, which would keep those whose clients have left.
+        self._free = asyncio.Semaphore(threads)
         self._in_hand = 0
         self._left_for_bodies = BODIES
 
@@ -182,20 +186,46 @@ class Front:
     async def _in_a_thread(self, environ: dict[str, Any], receive: Receive) -> Answer:
         """Have the request answered by the next thread that is free.
 
-        Raises Refused where too many are waiting, and ClientGone where the client has left before its turn.
+        Raises Refused where too many are waiting, or this one for too long, and ClientGone where the client has left
+        before its turn.
         """
         if self._in_hand >= self._threads + MAX_WAITING:
             raise Refused(BUSY)
-        waits = self._in_hand >= self._threads
         self._in_hand += 1
         try:
-            work = self._pool.submit(self._answer, environ)
-            answer = asyncio.wrap_future(work)
-            if waits and await has_left(receive, answer) and work.cancel():
-                raise ClientGone
-            return await answer
+            await self._turn(receive)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, environ)
+            finally:
+                self._free.release()
         finally:
             self._in_hand -= 1
+
+    async def _turn(self, receive: Receive) -> None:
+        """Wait for a free thread, as long as there is somebody to answer; raises as above.
+
+        Not without an end: a client that has sent more than its request can leave unnoticed.
+        """
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        turn = asyncio.ensure_future(self._free.acquire())
+        leaving = asyncio.create_task(disconnected(receive))
+        try:
+            await asyncio.wait({turn, leaving}, timeout=WAITING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+        finally:
+            leaving.cancel()
+        if not turn.done():
+            self._give_up(turn)
+            raise ClientGone if leaving.done() else Refused(BUSY)
+
+    def _give_up(self, turn: asyncio.Future[Any]) -> None:
+        """Do not wait for a thread any more; one that has just become free is another's."""
+        if not turn.cancel():
+            self._free.release()
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         """What the handler answers; a thread waits for it, or the event loop where there is nothing to wait for."""
@@ -283,15 +313,6 @@ def read_out(response: Iterable[bytes]) -> tuple[bytes, Blocks | None]:
     finally:
         if close := getattr(response, "close", None):
             close()
-
-
-async def has_left(receive: Receive, answer: asyncio.Future[Answer]) -> bool:
-    """Wait for the answer or for the client to leave, whichever comes first; whether it was the client."""
-    leaving = asyncio.create_task(disconnected(receive))
-    either: set[asyncio.Future[Any]] = {leaving, answer}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    leaving.cancel()
-    return not answer.done()
 
 
 async def disconnected(receive: Receive) -> None:

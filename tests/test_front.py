@@ -244,6 +244,41 @@ def test_a_request_whose_client_has_left_while_it_waited_is_not_run(caplog: pyte
     assert caplog.records == []
 
 
+def test_nothing_is_kept_of_requests_whose_clients_have_left() -> None:
+    busy = Busy()
+    application = Front(busy, 1)
+
+    async def crowd() -> int:
+        first = asyncio.create_task(Exchange([b"x"]).through(application))
+        await asyncio.to_thread(busy.taken.acquire)
+        for _ in range(50):
+            await Exchange([b"x"], headers=with_length(1), then=leave).through(application)
+        kept = application._pool._work_queue.qsize()
+        busy.released.set()
+        await first
+        return kept
+
+    assert asyncio.run(asyncio.wait_for(crowd(), WAIT)) == 0
+    assert not application._free.locked()
+
+
+def test_nobody_waits_for_a_thread_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that has sent more than its request can leave unnoticed."""
+    monkeypatch.setattr(front, "WAITING_SECONDS", 0.01)
+    busy = Busy()
+    application = Front(busy, 1)
+
+    async def crowd() -> tuple[Exchange, Exchange, Exchange]:
+        first = asyncio.create_task(Exchange([b"x"]).through(application))
+        await asyncio.to_thread(busy.taken.acquire)
+        late = await Exchange([b"x"]).through(application)
+        busy.released.set()
+        return await first, late, await Exchange([b"x"]).through(application)
+
+    first, late, next_one = asyncio.run(asyncio.wait_for(crowd(), WAIT))
+    assert (first.status, late.status, next_one.status, busy.asked) == (200, 503, 200, 2)
+
+
 def test_a_request_whose_client_waits_is_run_when_its_turn_comes() -> None:
     busy = Busy()
     application = Front(busy, 1)
