@@ -16,7 +16,7 @@ MAX_BODY = 64 * 1024
 MAX_CONTENT_TYPE = 256
 """Characters; Django reads parameters in quadratic time, for every request, before any middleware."""
 MAX_COOKIE = 4096
-"""Characters; older Pythons read quoted cookies in quadratic time. A session and a CSRF token have 200."""
+"""Characters; a session and a CSRF token have 200."""
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
 
@@ -46,7 +46,8 @@ def restrain(environ: dict[str, Any]) -> None:
     """Take out of a WSGI environ what Django must not read; note why, if that makes it a request to refuse.
 
     Cookies stay only where they are read: the admin, and the inbox of development. Elsewhere a browser may bring as
-    many as its other sites have left with it.
+    many as its other sites have left with it. Quoted ones stay nowhere: none of ours is quoted, and older Pythons read
+    them in quadratic time, 35 ms for four kilobytes.
     """
     if len(environ.get("CONTENT_TYPE", "")) > MAX_CONTENT_TYPE:
         _refuse(environ, "CONTENT_TYPE", UNREADABLE_TYPE)
@@ -54,6 +55,8 @@ def restrain(environ: dict[str, Any]) -> None:
         environ.pop("HTTP_COOKIE", None)
     elif len(environ.get("HTTP_COOKIE", "")) > MAX_COOKIE:
         _refuse(environ, "HTTP_COOKIE", TOO_MANY_COOKIES)
+    elif '"' in environ.get("HTTP_COOKIE", ""):
+        environ["HTTP_COOKIE"] = ";".join(each for each in environ["HTTP_COOKIE"].split(";") if '"' not in each)
     if announced_length(environ) > MAX_BODY:
         _refuse(environ, "CONTENT_LENGTH", TOO_LONG)
 

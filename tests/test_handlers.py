@@ -139,6 +139,12 @@ def test_a_header_of_the_longest_length_is_served() -> None:
     assert wsgi("GET", path="/admin/login/", HTTP_COOKIE="a=".ljust(MAX_COOKIE, "b")) == 200
 
 
+def test_quoted_cookies_are_none_of_ours_and_are_not_read(read_cookies: list[str]) -> None:
+    assert wsgi("GET", path="/admin/login/", HTTP_COOKIE='a=1; b="\\1;\\1"; c="x"; d=2') == 200
+    assert read_cookies
+    assert set(read_cookies) == {"a=1; d=2"}
+
+
 @pytest.fixture
 def read_cookies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What Django reads as cookies; it asks for them on every path."""
