@@ -23,6 +23,9 @@ from accounts.models import ForgetPassword, PasswordResetEvent
 
 log = structlog.stdlib.get_logger(__name__)
 
+LOGIN_PATIENCE = 0.1
+"""Seconds. Whoever waits for a place holds a thread that answers requests, and anybody may try to log in."""
+
 
 class Login(AdminAuthenticationForm):
     """A login checks a secret like other operations: it is counted with them, and hashes when its turn has come."""
@@ -30,7 +33,7 @@ class Login(AdminAuthenticationForm):
     def clean(self) -> dict[str, Any]:
         try:
             limits.check_client_may_log_in(client_address(self.request))  # type: ignore[arg-type]
-            with hashing.slots(conf.HASH_CONCURRENCY).one():
+            with hashing.slots(conf.HASH_CONCURRENCY).one(LOGIN_PATIENCE):
                 return super().clean()
         except RateLimited as refused:
             log.warning("login refused", outcome=type(refused).__name__, limit=refused.limit)

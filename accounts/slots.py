@@ -22,9 +22,12 @@ class Slots:
         self._free = BoundedSemaphore(places)
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold a place for as long as the block runs. Raises RateLimited if none gets free in time."""
-        if not self._free.acquire(timeout=self.patience):
+    def one(self, patience: float | None = None) -> Iterator[None]:
+        """Hold a place for as long as the block runs. Raises RateLimited if none gets free in time.
+
+        `patience` is in seconds, where it is another than that of the places.
+        """
+        if not self._free.acquire(timeout=self.patience if patience is None else patience):
             raise RateLimited(RETRY_AFTER, _("There is a lot to do just now. Please try again in a moment."))
         try:
             yield
