@@ -91,10 +91,13 @@ def check_client_may_log_in(client_ip: str) -> None:
 def check_client_may_use_handle(client_ip: str, record_id: uuid.UUID | None) -> None:
     """Count a question about a reset, or a change to it, of this client and by this handle. Raises RateLimited.
 
-    `record_id` is None for a handle that was not believed: those that are made up must not fill any memory.
+    `record_id` is None for a handle that was not believed. Those count apart: they must neither fill any memory nor
+    keep the good handles of others behind the same address out.
     """
-    asked = _client_windows("status", conf.THROTTLE_STATUS_PER_IP, client_ip)
-    if record_id is not None:
+    if record_id is None:
+        asked = _client_windows("made-up", conf.THROTTLE_STATUS_PER_IP, client_ip)
+    else:
+        asked = _client_windows("status", conf.THROTTLE_STATUS_PER_IP, client_ip)
         asked.append(_window(conf.THROTTLE_STATUS_PER_HANDLE, "handle", str(record_id)))
     _take(_saying(_ASKED, asked))
 

@@ -45,7 +45,7 @@ class _Nobody:
 
 NOBODY = _Nobody()
 
-_NOT_SHOWN = re.compile(r"[.@\u3002]|//|mailto:|(\d[\W_]*){5}", re.IGNORECASE)
+_NOT_SHOWN = re.compile(r"[.@/\\\u3002]|mailto:|(\d[\W_]*){5}|\d-\d{3}-", re.IGNORECASE)
 """What mail programs make links of, and numbers to call: five digits, whatever signs and blanks stand between them.
 
 For text in NFKC, in which full-width letters, digits and dots are plain ones.

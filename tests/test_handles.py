@@ -243,6 +243,7 @@ def test_handles_that_are_made_up_count_for_their_client_alone_and_fill_no_memor
     asked = [f"{handle[:-4]}AAAA", "nonsense", f"{handle[:-4]}BAAA", f"{handle[:-4]}CAAA"]
     assert [look(made_up, each).status_code for each in asked] == [200, 200, 200, 429]
     assert not [key for key in windows._memory._times if key.startswith("handle:")]
+    assert look(made_up, handle).status_code == 200, "a good handle is nobody's to shut out"
 
 
 def test_what_one_handle_is_asked_does_not_count_for_another(settings: Any) -> None:
