@@ -18,8 +18,8 @@ import django
 from django.core import mail
 from django.core.mail import EmailMessage
 
+from accounts.addresses import UnmailableAddress
 from accounts.conf import conf
-from accounts.letters import UnmailableAddress
 
 STALE_SECONDS = 20
 """An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
