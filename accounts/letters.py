@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 from collections.abc import Mapping, Sequence
 from email.header import Header
 from email.mime.multipart import MIMEMultipart
@@ -80,8 +80,9 @@ def _part(kind: str, text: str) -> MIMENonMultipart:
         part["Content-Transfer-Encoding"] = "7bit"
         part.set_payload(text)
     else:
-        part["Content-Transfer-Encoding"] = "quoted-printable"
-        part.set_payload(binascii.b2a_qp(text.encode(), istext=True).decode())
+        # Quoted-printable would break long lines, and so links; not every reader joins them.
+        part["Content-Transfer-Encoding"] = "base64"
+        part.set_payload(base64.encodebytes("\r\n".join(text.split("\n")).encode()).decode())
     return part
 
 

@@ -149,8 +149,9 @@ def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str
     text, html = form.fill(words)
     sender_host = ascii_domain(parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]) or host
     headers = {
-        # The same for every try: a server that has it already can tell, and so can a reader of two.
-        "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}@{sender_host}>",
+        # The same for every try: a server that has it already can tell, and so can a reader of two. Another for each
+        # mail that a person asks for: where the former one has been deleted, stores would hide a second of its name.
+        "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}.{record.resends}@{sender_host}>",
         "Auto-Submitted": "auto-generated",
     }
     message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)

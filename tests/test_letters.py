@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 from email.message import EmailMessage, Message
@@ -58,6 +59,18 @@ def test_a_text_arrives_as_it_was_written_in_ascii(text: str) -> None:
     assert sent.isascii()
     assert max(map(len, sent.splitlines())) <= MAX_LINE
     assert body(letter(text)) == text
+
+
+@pytest.mark.parametrize("words", ["Öffnen Sie", "打开", "افتح"])
+def test_no_link_is_broken_whatever_language_stands_around_it(words: str) -> None:
+    """Read back by three parsers: two of the standard library, and one that only joins what base64 has cut."""
+    link = f"https://accounts.example.com/reset/#token={'a' * 86}"
+    made = letter(f"{words}:\n\n{link}\n")
+    assert link in body(made).split("\n")
+    plain: Any = email.message_from_bytes(wire(made), policy=compat32).get_payload(0)
+    assert link in plain.get_payload(decode=True).decode().split("\r\n")
+    raw = wire(made).decode().partition("Content-Transfer-Encoding: base64\r\n\r\n")[2].partition("\r\n\r\n")[0]
+    assert link in base64.b64decode(raw.partition("--=")[0]).decode().split("\r\n")
 
 
 def test_a_subject_in_any_script_arrives() -> None:

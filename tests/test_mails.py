@@ -177,7 +177,7 @@ def test_a_mail_says_that_a_machine_has_sent_it(user: Any) -> None:
     assert on_the_wire(reset_mail(user))["Auto-Submitted"] == "auto-generated"
 
 
-def test_a_message_id_is_of_the_senders_domain_and_fixed_for_record_kind_and_generation(
+def test_a_message_id_is_of_the_senders_domain_and_fixed_for_record_kind_generation_and_resend(
     settings: Any, user: Any
 ) -> None:
     settings.DEFAULT_FROM_EMAIL = "Recovery <no-reply@mail.example.org>"
@@ -191,6 +191,8 @@ def test_a_message_id_is_of_the_senders_domain_and_fixed_for_record_kind_and_gen
     assert re.fullmatch(r"<[\w.-]+@mail\.example\.org>", first)
     assert message_id(Mail.CODE, 1) == first
     assert len({first, message_id(Mail.CODE, 2), message_id(Mail.LINK, 1), message_id(Mail.CHANGED, 1)}) == 4
+    record.resends = 1
+    assert message_id(Mail.CODE, 1) != first
 
 
 def test_a_message_id_gives_no_secret_away(user: Any) -> None:
