@@ -42,7 +42,7 @@ def register() -> None:
     """Register every check of this app."""
     for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits):
         checks.register(_listed(check), Tags.compatibility)
-    for check in (check_transactions, check_address_index):
+    for check in (check_transactions, check_address_index, check_blanks_around_addresses):
         checks.register(_listed(check), Tags.database)
     for check in DEPLOYMENT:
         checks.register(_listed(_unless_debug(check)), Tags.security, deploy=True)
@@ -230,6 +230,20 @@ def check_address_index() -> Found:
         hint = "Make it with `manage.py index_addresses`; on PostgreSQL, signing in goes on meanwhile."
         message = "The user table has no index on the capitalised address, by which accounts are looked up."
         yield checks.Warning(message, hint=hint, id="accounts.W050")
+
+
+def check_blanks_around_addresses() -> Found:
+    """W051: nobody types the blank that a form or an import has stored, so the owner is never found."""
+    user_model = get_user_model()
+    field = user_model.get_email_field_name()
+    try:
+        found = user_model._default_manager.filter(**{f"{field}__regex": r"^\s+\S|\S\s+$"}).count()
+    except DatabaseError:
+        return
+    if found:
+        hint = "Trim them, after a look at whether two accounts would then share an address."
+        message = f"Accounts with blanks around their address, which no request ever finds: {found}."
+        yield checks.Warning(message, hint=hint, id="accounts.W051")
 
 
 DEPLOYMENT: tuple[Callable[[], Found], ...] = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
+from collections.abc import Mapping, Sequence
 from email.header import Header
 from email.mime.multipart import MIMEMultipart
 from email.mime.nonmultipart import MIMENonMultipart
@@ -12,7 +13,8 @@ from typing import Any
 
 from django.core.mail import EmailMultiAlternatives
 from django.utils import timezone
-from django.utils.encoding import punycode
+
+from accounts.addresses import ascii_address
 
 MAX_LINE = 998
 """Characters of a line: RFC 5322 section 2.1.1."""
@@ -34,27 +36,29 @@ class _Policy(Compat32):
 _POLICY = _Policy(linesep="\r\n", mangle_from_=False, max_line_length=SHORT_LINE)
 
 
-class UnmailableAddress(ValueError):
-    """An address that no mail can be sent to, such as one of two lines, or one that needs SMTPUTF8."""
-
-
 class Letter(EmailMultiAlternatives):
     """Django's message with its own way to MIME.
 
     Django 6 parses each header by the grammar of RFC 5322, which is most of what a mail costs. Ours are all written
     here and of one shape, so the older classes of the standard library do, and make the same bytes on every Django.
+
+    Addresses are put into ASCII once, here. So header and envelope name the same mailbox, whatever writes the envelope.
+    Raises UnmailableAddress.
     """
 
+    def __init__(self, subject: str, text: str, sender: str, to: Sequence[str], *, headers: Mapping[str, str]) -> None:
+        super().__init__(subject, text, _sender(sender), [ascii_address(each) for each in to], headers=dict(headers))
+
     def message(self, **options: Any) -> Any:
-        """The MIME message. Raises UnmailableAddress where a recipient's address could not stand in a header.
+        """The MIME message.
 
         `options` is the policy that Django 6 asks for; the one for SMTP is the only one in use here.
         """
         headers = {str(name): str(value) for name, value in self.extra_headers.items()}
         mime = _Mime("alternative", boundary=f"={headers['Message-ID'].strip('<>').partition('@')[0]}=", policy=_POLICY)
         mime["Subject"] = Header(str(self.subject), header_name="Subject").encode()
-        mime["From"] = _address(self.from_email)
-        mime["To"] = ", ".join(_address(address) for address in self.to)
+        mime["From"] = self.from_email
+        mime["To"] = ", ".join(self.to)
         mime["Date"] = format_datetime(timezone.now())
         for name, value in headers.items():
             mime[name] = value
@@ -76,15 +80,13 @@ def _part(kind: str, text: str) -> MIMENonMultipart:
         part["Content-Transfer-Encoding"] = "7bit"
         part.set_payload(text)
     else:
-        part["Content-Transfer-Encoding"] = "quoted-printable"
-        part.set_payload(binascii.b2a_qp(text.encode(), istext=True).decode())
+        # Quoted-printable would break long lines, and so links; not every reader joins them.
+        part["Content-Transfer-Encoding"] = "base64"
+        part.set_payload(base64.encodebytes("\r\n".join(text.split("\n")).encode()).decode())
     return part
 
 
-def _address(address: str) -> str:
-    """An address as a header may hold it, its domain in ASCII (RFC 5890)."""
-    name, plain = parseaddr(address)
-    local, _, domain = plain.rpartition("@")
-    if not local.isascii() or not (local and domain) or any(letter in address for letter in "\r\n\0"):
-        raise UnmailableAddress("The address cannot stand in a header.")
-    return formataddr((name, f"{local}@{domain if domain.isascii() else punycode(domain)}"))
+def _sender(sender: str) -> str:
+    """The address to send from, with its name if it has one."""
+    name, plain = parseaddr(sender)
+    return formataddr((name, ascii_address(plain)))

@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Case, Index, Q, SmallIntegerField, Value, When, Window
 from django.db.models.functions import Collate, Lower, RowNumber, Upper
 
-from accounts.addresses import ascii_fold, fold, is_blank
+from accounts.addresses import fold, is_blank, mailbox_of, spellings
 
 MOST_ACCOUNTS = 10
 """Accounts of one address that its mail has links for."""
@@ -42,7 +42,12 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     wanted = {address: fold(address) for address in typed if not is_blank(address)}
     as_typed = [Upper(Value(address)) for address in wanted]
     # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
-    folded = [capitals for address in wanted.values() for capitals in (Upper(Value(address)), address.upper())]
+    folded = [
+        capitals
+        for address in wanted.values()
+        for spelling in spellings(address)
+        for capitals in (Upper(Value(spelling)), spelling.upper())
+    ]
     user_model = get_user_model()
     field = user_model.get_email_field_name()
     candidates = (
@@ -99,7 +104,7 @@ def email_of(user: Any) -> str:
 def _place_at_its_address(field: str) -> Window:
     """The place of an account among those of its mailbox: who can be recovered before who cannot, the oldest first.
 
-    Mailboxes are told apart as `ascii_fold` does: by more, a look-alike's accounts would take the places of others.
+    Mailboxes are told apart as `mailbox_of` does: by more, a look-alike's accounts would take the places of others.
     """
     postgresql = connections[get_user_model()._default_manager.db].vendor == "postgresql"
     mailbox = Lower(Collate(field, "C")) if postgresql else Lower(field)
@@ -124,12 +129,12 @@ def _choose(typed: str, users: list[Any], field: str) -> Mailbox:
         return Mailbox(reason=why_not_mailable(users[0]), users=())
     by_address = defaultdict(list)
     for user in mailable:
-        by_address[ascii_fold(getattr(user, field))].append(user)
+        by_address[mailbox_of(getattr(user, field))].append(user)
     if len(by_address) == 1:
         (group,) = by_address.values()
     else:
-        group = by_address.get(ascii_fold(typed), [])
+        group = by_address.get(mailbox_of(typed), [])
     if not group:
         return Mailbox(reason="ambiguous")
     stored = [str(getattr(user, field)) for user in group]
-    return Mailbox(address=typed if typed in stored else stored[0], users=tuple(group))
+    return Mailbox(address=typed if typed in stored else stored[0], users=tuple(group[:MOST_ACCOUNTS]))

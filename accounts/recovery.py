@@ -24,7 +24,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import codes, limits, passwords, signals
-from accounts.addresses import clean_address, fold
+from accounts.addresses import clean_address, fold, without_invisible
 from accounts.choices import OPEN_STATES, EventKind, Mail, State, Status
 from accounts.conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from accounts.exceptions import InvalidCode, InvalidInput, InvalidResetToken, RateLimited, UnknownRequest
@@ -476,7 +476,7 @@ def _owe_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> No
 
 def _digits(typed: str) -> str:
     """The decimal digits of any script, as ASCII, spaces and dashes dropped; empty where anything else is in it."""
-    bare = _SEPARATORS.sub("", typed[:100])
+    bare = _SEPARATORS.sub("", without_invisible(typed[:100]))
     return "".join(str(unicodedata.decimal(letter)) for letter in bare) if bare.isdecimal() else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import smtplib
 import ssl
 import statistics
@@ -18,8 +19,8 @@ import django
 from django.core import mail
 from django.core.mail import EmailMessage
 
+from accounts.addresses import UnmailableAddress
 from accounts.conf import conf
-from accounts.letters import UnmailableAddress
 
 STALE_SECONDS = 20
 """An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
@@ -32,6 +33,9 @@ RECENT_SECONDS = 60.0
 """Of the latest mails those begun within this time count, if there are any: a server may have become slow since."""
 MAX_REHEARSALS = 20
 """In a row, on one connection. Postfix puts up with a hundred commands that do nothing (smtpd_junk_command_limit)."""
+
+
+_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.\d{1,3}(?!\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +232,13 @@ def _is_put_off(error: Exception) -> bool:
 
 
 def classify(error: Exception) -> Failure:
-    """Name a failure. A 5xx about recipient or message is final; one about sender or login, an operator can mend."""
+    """Name a failure. What a server says of the mailbox is final; what it says of us, an operator can mend."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        codes = [code for code, _ in error.recipients.values()]
-        return _by_code(max(codes, default=0), final=True)
+        code, text = max(error.recipients.values(), default=(0, b""))
+        return _by_answer(code, text, to_recipient=True)
     if isinstance(error, smtplib.SMTPResponseException):
-        return _by_code(error.smtp_code, final=isinstance(error, smtplib.SMTPDataError))
+        of_the_mail = isinstance(error, smtplib.SMTPDataError)
+        return _by_answer(error.smtp_code, error.smtp_error, to_recipient=False, may_be_final=of_the_mail)
     if isinstance(error, UnmailableAddress):
         return Failure("address", permanent=True)
     if _timed_out(error):
@@ -261,5 +266,17 @@ def _timed_out(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
-def _by_code(code: int, *, final: bool) -> Failure:
-    return Failure(f"smtp_{code}", permanent=final and 500 <= code < 600)
+def _by_answer(code: int, text: bytes | str, *, to_recipient: bool, may_be_final: bool = True) -> Failure:
+    """Go by the enhanced code, where there is one (RFC 3463): many servers refuse clients and senders at RCPT.
+
+    5.1.x and 5.2.x are about the mailbox, but for two that are about the sender's. Without an enhanced code, 550 and
+    553 in answer to a recipient are about the mailbox (RFC 5321 section 4.2.3), and nothing else need be.
+    """
+    said = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+    enhanced = _ENHANCED.match(said)
+    if enhanced:
+        final = enhanced[1] == "5" and enhanced[2] in {"1", "2"} and enhanced[0] not in {"5.1.7", "5.1.8"}
+    else:
+        final = to_recipient and code in {550, 553}
+    reason = f"smtp_{code} {enhanced[0]}" if enhanced else f"smtp_{code}"
+    return Failure(reason, permanent=may_be_final and final and 500 <= code < 600)

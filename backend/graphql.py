@@ -196,15 +196,23 @@ def _from_url(query_string: QueryDict) -> Parameters:
 
 def _parameters(data: dict[str, Any]) -> Parameters:
     query, name, variables = data.get("query"), data.get("operationName"), data.get("variables")
+    extensions = data.get("extensions")
+    if query is None and isinstance(extensions, dict) and "persistedQuery" in extensions:
+        # Whoever sends a hash alone sends the text as well, once it is told so in these words.
+        raise NotExecuted("persisted query", (_no_persisted_queries(),))
     if not isinstance(query, str) or not query.strip():
         raise RequestRefused(400, "The parameter query must be a string that holds a GraphQL document.")
     if not isinstance(name, str | None):
         raise RequestRefused(400, "The parameter operationName must be a string.")
     if not isinstance(variables, dict | None):
         raise RequestRefused(400, "The parameter variables must be an object.")
-    if not isinstance(data.get("extensions"), dict | None):
+    if not isinstance(extensions, dict | None):
         raise RequestRefused(400, "The parameter extensions must be an object.")
     return Parameters(query, name or None, variables)
+
+
+def _no_persisted_queries() -> GraphQLError:
+    return GraphQLError("PersistedQueryNotSupported", extensions={"code": "PERSISTED_QUERY_NOT_SUPPORTED"})
 
 
 def _read(request: HttpRequest) -> bytes:

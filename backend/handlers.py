@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.utils.http import parse_header_parameters
 
 from backend import bounds
+
+FORWARDED_PROTO = re.compile(r"(?:^|[;,\s])proto=\"?(\w+)", re.IGNORECASE)
+"""The scheme in a Forwarded header: RFC 7239 section 5.4."""
+
+
+def tell_scheme(environ: dict[str, Any]) -> None:
+    """Put what a trusted proxy says of the scheme where Django looks for it, in whichever of the usual ways it says so.
+
+    Django compares one header, letter by letter. Behind a proxy with another it redirects to HTTPS without an end.
+    """
+    if not settings.TRUSTED_PROXIES:
+        return
+    forwarded = FORWARDED_PROTO.search(environ.get("HTTP_FORWARDED", ""))
+    said = (
+        environ.get("HTTP_X_FORWARDED_PROTO")
+        or environ.get("HTTP_CLOUDFRONT_FORWARDED_PROTO")
+        or ("https" if environ.get("HTTP_X_FORWARDED_SSL", "").lower() == "on" else "")
+        or (forwarded[1] if forwarded else "")
+    )
+    if said:
+        environ["HTTP_X_FORWARDED_PROTO"] = said.lower()
 
 
 class Request(WSGIRequest):
@@ -32,4 +55,5 @@ class Handler(WSGIHandler):
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         bounds.restrain(environ)
+        tell_scheme(environ)
         return super().__call__(environ, start_response)

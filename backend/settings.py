@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import django
+from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
 
 from backend import logs
@@ -53,6 +54,18 @@ if DEBUG:
     ALLOWED_HOSTS += ["127.0.0.1", "localhost", "[::1]"]
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After"]
+CORS_ALLOW_HEADERS = [
+    *default_headers,
+    # What Apollo's clients call themselves, and how they get past its own CSRF check.
+    "apollographql-client-name",
+    "apollographql-client-version",
+    "apollo-require-preflight",
+    # W3C Trace Context and Baggage, and Sentry's own.
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+]
 TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
 
 # --- Application -----------------------------------------------------------------------------------------------------

@@ -108,3 +108,19 @@ def test_migrating_an_empty_database_says_nothing(monkeypatch: pytest.MonkeyPatc
 def test_its_name_fits_every_database(monkeypatch: pytest.MonkeyPatch, make_user: Callable[..., Any]) -> None:
     monkeypatch.setattr(get_user_model()._meta, "db_table", "a_table_of_users_with_quite_a_long_name")
     assert len(str(address_index().name)) <= 30
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [(" ada@example.com", True), ("ada@example.com\n", True), ("ada@example.com", False), ("", False)],
+)
+def test_addresses_with_blanks_around_them_are_told_and_counted(
+    make_user: Callable[..., Any], stored: str, told: bool
+) -> None:
+    user = make_user("ada@example.com")
+    get_user_model().objects.filter(pk=user.pk).update(email=stored)
+    messages = [
+        each.msg for each in run_checks(tags=[Tags.database], databases=["default"]) if each.id == "accounts.W051"
+    ]
+    assert bool(messages) is told
+    assert all("1" in message for message in messages)

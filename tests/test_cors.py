@@ -53,6 +53,18 @@ def test_the_preflight_of_an_allowed_frontend_is_answered(api: API) -> None:
     assert "content-type" in response["Access-Control-Allow-Headers"].lower()
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("apollographql-client-name", "apollographql-client-version", "apollo-require-preflight"),
+        *("traceparent", "tracestate", "baggage", "sentry-trace", "accept", "content-type"),
+    ],
+)
+def test_an_allowed_frontend_may_send_what_clients_and_tracers_add(api: API, header: str) -> None:
+    allowed = preflight(api, ALLOWED)["Access-Control-Allow-Headers"].lower().split(", ")
+    assert header in allowed
+
+
 @pytest.mark.parametrize("origin", OTHERS)
 def test_another_origin_is_told_nothing(api: API, origin: str) -> None:
     assert cors_headers(api.post({"query": "{ __typename }"}, origin=origin)) == set()

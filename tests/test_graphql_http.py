@@ -776,3 +776,14 @@ def test_a_browser_that_asks_a_question_is_answered_in_json(api: API) -> None:
     response = api.http.get(api.path, {"query": QUESTION}, headers={"accept": BROWSER})
     assert response["Content-Type"] == f"{JSON}; charset=utf-8"
     assert response.json() == ANSWER
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json"])
+def test_a_hash_without_a_text_is_answered_as_clients_expect_who_then_send_the_text(api: API, accept: str) -> None:
+    """Apollo's and urql's links for persisted queries."""
+    extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
+    answer = api.post({"operationName": None, "variables": {}, "extensions": extensions}, accept=accept)
+    assert answer.status_code == (200 if accept == "application/json" else 400)
+    expected = {"message": "PersistedQueryNotSupported", "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"}}
+    assert answer.json() == {"errors": [expected]}
+    assert api.post({"query": "{ __typename }", "extensions": extensions}).json() == {"data": {"__typename": "Query"}}

@@ -14,7 +14,7 @@ from django.test import RequestFactory
 from django.urls import reverse
 
 from backend.bounds import ADMIN, INBOX, MAX_BODY, MAX_CONTENT_TYPE, MAX_COOKIE
-from backend.handlers import Handler
+from backend.handlers import Handler, Request, tell_scheme
 
 pytestmark = pytest.mark.django_db  # for Django looks after its connections around each request
 
@@ -185,3 +185,42 @@ def test_every_server_gets_the_same_bounds() -> None:
 
     assert isinstance(synchronous.application, Handler)
     assert asynchronous.application._handler is synchronous.application
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"HTTP_X_FORWARDED_PROTO": "https"},
+        {"HTTP_X_FORWARDED_PROTO": "HTTPS"},
+        {"HTTP_CLOUDFRONT_FORWARDED_PROTO": "https"},
+        {"HTTP_X_FORWARDED_SSL": "on"},
+        {"HTTP_FORWARDED": "proto=https"},
+        {"HTTP_FORWARDED": 'for=192.0.2.60;Proto="HTTPS";by=203.0.113.43, for=198.51.100.17'},
+    ],
+)
+def test_a_trusted_proxy_may_tell_the_scheme_in_any_usual_way(settings: Any, headers: dict[str, str]) -> None:
+    assert is_secure(settings, headers, proxies=1)
+    assert not is_secure(settings, headers, proxies=0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"HTTP_X_FORWARDED_PROTO": "http"},
+        {"HTTP_FORWARDED": "proto=http"},
+        {"HTTP_FORWARDED": "for=proto;host=https"},
+        {"HTTP_X_FORWARDED_SSL": "off"},
+        {"HTTP_X_FORWARDED_PROTO": "http", "HTTP_FORWARDED": "proto=https"},
+    ],
+)
+def test_plain_http_behind_a_trusted_proxy_is_plain_http(settings: Any, headers: dict[str, str]) -> None:
+    assert not is_secure(settings, headers, proxies=1)
+
+
+def is_secure(settings: Any, headers: dict[str, str], *, proxies: int) -> bool:
+    settings.TRUSTED_PROXIES = proxies
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if proxies else None
+    environ = {**RequestFactory().get("/").environ, **headers}
+    tell_scheme(environ)
+    return Request(environ).is_secure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 from email.message import EmailMessage, Message
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from accounts.letters import MAX_LINE, Letter, UnmailableAddress
-from accounts.smtp import Failure, classify
+from accounts.addresses import UnmailableAddress, ascii_address
+from accounts.letters import MAX_LINE, Letter
+from accounts.smtp import Connection, Failure, classify
+from tests.smtp_server import mail_server
 
 MESSAGE_ID = "<0b5e.code.1@example.com>"
 
@@ -58,6 +61,18 @@ def test_a_text_arrives_as_it_was_written_in_ascii(text: str) -> None:
     assert body(letter(text)) == text
 
 
+@pytest.mark.parametrize("words", ["Öffnen Sie", "打开", "افتح"])
+def test_no_link_is_broken_whatever_language_stands_around_it(words: str) -> None:
+    """Read back by three parsers: two of the standard library, and one that only joins what base64 has cut."""
+    link = f"https://accounts.example.com/reset/#token={'a' * 86}"
+    made = letter(f"{words}:\n\n{link}\n")
+    assert link in body(made).split("\n")
+    plain: Any = email.message_from_bytes(wire(made), policy=compat32).get_payload(0)
+    assert link in plain.get_payload(decode=True).decode().split("\r\n")
+    raw = wire(made).decode().partition("Content-Transfer-Encoding: base64\r\n\r\n")[2].partition("\r\n\r\n")[0]
+    assert link in base64.b64decode(raw.partition("--=")[0]).decode().split("\r\n")
+
+
 def test_a_subject_in_any_script_arrives() -> None:
     subject = "비밀번호를 다시 설정하는 데 필요한 코드입니다, 아무에게도 알려주지 마십시오 " * 2 + "!"
     assert read(letter(subject=subject))["Subject"] == subject
@@ -67,6 +82,49 @@ def test_a_domain_in_any_script_is_written_in_ascii() -> None:
     assert read(letter(to="ada@bücher.example"))["To"] == "ada@xn--bcher-kva.example"
 
 
+@pytest.mark.parametrize(
+    ("domain", "in_ascii"),
+    [
+        ("fa\u00df.example", "xn--fa-hia.example"),
+        ("\u03b2\u03cc\u03bb\u03bf\u03c2.example", "xn--nxasmm1c.example"),
+        ("a\u200db.example", None),
+        ("B\u00dcCHER.example", "xn--bcher-kva.example"),
+        ("xn--fa-hia.example", "xn--fa-hia.example"),
+        ("\u4f8b\u5b50\u3002example", "xn--fsqu00a.example"),
+    ],
+)
+def test_a_domain_is_nobody_elses_for_being_written_in_ascii(domain: str, in_ascii: str | None) -> None:
+    """IDNA 2003 makes fass.example of the first, and drops the joiner of the third."""
+    if in_ascii is None:
+        with pytest.raises(UnmailableAddress):
+            letter(to=f"ada@{domain}")
+    else:
+        assert letter(to=f"ada@{domain}").to == [f"ada@{in_ascii}"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ada@fa\u00df.example",
+        "ada@b\u00fccher.example",
+        "Ada.Love+lace_1815@Example.COM",
+        '"ada lovelace"@example.com',
+        '"a@b"@example.com',
+        "a!#$%&'*+/=?^`{|}~@example.com",
+        "ada@[127.0.0.1]",
+    ],
+)
+def test_header_and_envelope_name_the_same_mailbox(settings: Any, address: str) -> None:
+    with mail_server(settings) as server:
+        connection = Connection()
+        connection.send(letter(to=address))
+        connection.close()
+        (taken,) = server.letters
+    assert taken.recipients == (taken.message["To"].replace("\n", ""),)
+    assert taken.recipients == (ascii_address(address),)
+    assert taken.recipients[0].rpartition("@")[0] == address.rpartition("@")[0]
+
+
 def test_a_sender_may_have_a_name_in_any_script() -> None:
     sender = read(letter(sender="Wiederherstellung für alle <no-reply@example.com>"))["From"]
     assert sender.addresses[0].display_name == "Wiederherstellung für alle"
@@ -74,11 +132,32 @@ def test_a_sender_may_have_a_name_in_any_script() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["ada@example.com\r\nBcc: eve@evil.example", "josé@example.com", "ada", "", "ada\0@example.com"]
+    "address",
+    [
+        "ada@example.com\r\nBcc: eve@evil.example",
+        "josé@example.com",
+        "ada",
+        "",
+        "@example.com",
+        "ada@",
+        "ada\0@example.com",
+        "=?utf-8?b?dmljdGlt?=@corp.example",
+        "=?utf-8?q?a=00b?=@corp.example",
+        "a=?utf-8?q?b?=c@corp.example",
+        '"=?utf-8?b?dmljdGlt?="@corp.example',
+        "ada..l@example.com",
+        "ada@exam ple.com",
+        "ada@example..com",
+        "ada@-.example\u2764.com",
+        '"ada\\"@example.com',
+        " ada@example.com",
+        "ada@example.com,eve@example.com",
+        "<ada@example.com>",
+    ],
 )
 def test_an_address_that_cannot_stand_in_a_header_is_refused_once_and_for_all(address: str) -> None:
     with pytest.raises(UnmailableAddress) as refused:
-        wire(letter(to=address))
+        letter(to=address)
     assert classify(refused.value) == Failure("address", permanent=True)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import idna
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -14,7 +15,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import lookup
-from accounts.addresses import ascii_fold, fold
+from accounts.addresses import fold, mailbox_of
 from accounts.lookup import Mailbox, find_mailbox, find_mailboxes, why_not_mailable
 
 MakeUser = Callable[..., Any]
@@ -55,6 +56,9 @@ def generous_database(monkeypatch: pytest.MonkeyPatch) -> None:
         (LIGATURE, "office@example.com"),
         (DECOMPOSED, COMPOSED),
         ("STRASSE@example.com", "stra\u00dfe@example.com"),
+        ("anna@fa\u00df.example", "anna@xn--fa-hia.example"),
+        ("anna@B\u00dcCHER.example", "anna@XN--bcher-kva.example"),
+        ("anna@b\u00fccher\u3002example", "anna@b\u00fccher.example"),
         (
             "\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c3@example.com",
             "\u03c3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2@example.com",
@@ -67,7 +71,14 @@ def test_two_spellings_of_one_address_fold_to_the_same(one: str, other: str) -> 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(DOTLESS, "mike@example.com"), ("\u0430da@example.com", "ada@example.com"), (COMPOSED, "jose@example.com")],
+    [
+        (DOTLESS, "mike@example.com"),
+        ("\u0430da@example.com", "ada@example.com"),
+        (COMPOSED, "jose@example.com"),
+        ("anna@fa\u00df.example", "anna@fass.example"),
+        ("anna@\u03b2\u03cc\u03bb\u03bf\u03c2.example", "anna@\u03b2\u03cc\u03bb\u03bf\u03c3.example"),
+        ("anna@a\u200db.example", "anna@ab.example"),
+    ],
 )
 def test_two_addresses_that_only_look_alike_do_not(one: str, other: str) -> None:
     assert fold(one) != fold(other)
@@ -79,8 +90,16 @@ def test_folding_twice_changes_nothing_more(letter: str) -> None:
 
 
 def test_only_the_case_of_ascii_letters_is_the_mail_servers_own_business() -> None:
-    assert ascii_fold("ADA@Example.com") == "ada@example.com"
-    assert ascii_fold("JOS\u00c9@example.com") == "jos\u00c9@example.com"
+    assert mailbox_of("ADA@Example.com") == "ada@example.com"
+    assert mailbox_of("JOS\u00c9@example.com") == "jos\u00c9@example.com"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Ada@fa\u00df.example", "ada@XN--FA-HIA.example"), ("ada@b\u00fccher.example", "ada@xn--bcher-kva.example")],
+)
+def test_a_domain_in_letters_and_the_same_in_ascii_are_one_mailbox(one: str, other: str) -> None:
+    assert mailbox_of(one) == mailbox_of(other)
 
 
 # --- Found -----------------------------------------------------------------------------------------------------------
@@ -92,6 +111,23 @@ def test_only_the_case_of_ascii_letters_is_the_mail_servers_own_business() -> No
 def test_capitals_beyond_ascii_are_found_in_every_database(make_user: MakeUser, stored: str, typed: str) -> None:
     account = make_user(stored)
     assert find_mailbox(typed) == Mailbox(stored, (account,))
+
+
+@pytest.mark.parametrize("letters", ["fa\u00df", "b\u00fccher", "\u03b2\u03cc\u03bb\u03bf\u03c2", "\u4f8b\u5b50"])
+@pytest.mark.parametrize("stored_in_ascii", [True, False])
+def test_an_account_is_found_by_either_form_of_its_domain(
+    make_user: MakeUser, letters: str, stored_in_ascii: bool
+) -> None:
+    """Browsers hand over `xn--…` for what a person has typed in letters."""
+    forms = (f"ada@{idna.encode(letters).decode()}.example", f"ada@{letters}.example")
+    stored, typed = forms if stored_in_ascii else reversed(forms)
+    ada = make_user(stored)
+    assert find_mailbox(typed) == find_mailbox(stored) == Mailbox(stored, (ada,))
+
+
+def test_the_owner_of_one_domain_is_not_found_by_another_that_was_once_taken_for_it(make_user: MakeUser) -> None:
+    make_user("anna@fass.example")
+    assert find_mailbox("anna@fa\u00df.example").reason == "unknown"
 
 
 @pytest.mark.parametrize("typed", ["ada@example.com", "ADA@Example.COM", FULL_WIDTH])

@@ -546,8 +546,8 @@ def test_a_mail_that_failed_is_put_off_with_the_reason(settings: Any, user: Any,
     record = looked()
     assert not mailer.send(record.pk, failing(GREYLISTED))
     record.refresh_from_db()
-    assert (record.mail_due, record.mail_error, record.mail_claimed_at) == (Due.CODE, "smtp_451", None)
-    assert timeline(record)[1:] == [(EventKind.MAIL_FAILED, "smtp_451")]
+    assert (record.mail_due, record.mail_error, record.mail_claimed_at) == (Due.CODE, "smtp_451 4.7.1", None)
+    assert timeline(record)[1:] == [(EventKind.MAIL_FAILED, "smtp_451 4.7.1")]
     assert record.mail_next_at
     first = timedelta(seconds=settings.MAIL_RETRY_SECONDS)
     assert first / 2 <= record.mail_next_at - timezone.now() <= first
@@ -623,8 +623,8 @@ def test_a_permanent_refusal_kills_a_mail_at_once(user: Any, later: Later) -> No
     record = looked()
     mailer.send(record.pk, failing(NOBODY_HERE))
     record.refresh_from_db()
-    assert (record.mail_due, record.mail_next_at, record.mail_error) == (Due.CODE, None, "smtp_550")
-    assert timeline(record)[1:] == [(EventKind.MAIL_DEAD, "smtp_550")]
+    assert (record.mail_due, record.mail_next_at, record.mail_error) == (Due.CODE, None, "smtp_550 5.1.1")
+    assert timeline(record)[1:] == [(EventKind.MAIL_DEAD, "smtp_550 5.1.1")]
     later(days=30)
     assert due_now(10) == []
     assert not mailer.send(record.pk, taking())
@@ -945,7 +945,7 @@ def test_a_failure_is_logged_by_row_reason_and_number_of_the_try(user: Any, capl
     record = looked()
     mailer.send(record.pk, failing(GREYLISTED))
     assert f"{record.pk}" in caplog.text
-    assert "smtp_451 (SMTPRecipientsRefused), try 1" in caplog.text
+    assert "smtp_451 4.7.1 (SMTPRecipientsRefused), try 1" in caplog.text
 
 
 def test_mail_reaches_djangos_backend_as_it_was_written(post: PostOffice, user: Any) -> None:

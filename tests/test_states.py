@@ -408,6 +408,12 @@ def test_verify_ignores_spaces_and_dashes(bring: Any, api: API, form: str) -> No
     assert api.verify(reset.id, typed)["__typename"] == "VerifyPasswordResetCodeSuccess"
 
 
+def test_verify_drops_what_was_copied_along_and_cannot_be_seen(bring: Any, api: API) -> None:
+    reset = bring("SENT")
+    copied = f"\u200b{reset.code[:3]}\u00ad{reset.code[3:]}\ufeff\u200e"
+    assert api.verify(reset.id, copied)["__typename"] == "VerifyPasswordResetCodeSuccess"
+
+
 @pytest.mark.parametrize("zero", ["\u0660", "\u0966", "\uff10"])
 def test_verify_reads_the_digits_of_any_script(bring: Any, api: API, zero: str) -> None:
     reset = bring("SENT")
