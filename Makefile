@@ -93,5 +93,5 @@ $(BUNDLE): web/package-lock.json web/vite.config.js web/build.sh web/npm.sh $(wi
 	@touch $@
 
 $(AUDITS): tests/audit/package-lock.json web/npm.sh | $(PY)
-	@sh web/npm.sh $(PY) --prefix tests/audit ci --silent
+	@sh web/npm.sh $(PY) --prefix tests/audit ci >/dev/null
 	@touch $@
