@@ -76,7 +76,8 @@ def seconds_of_a_mail() -> float:
 def forget() -> None:
     """Drop what is known of other mails, in a process that has been forked: those under way are the parent's."""
     _latest.clear()
-    Connection.open_now = 0
+    # A lock that another thread held when the process forked would never be let go in the child.
+    Connection.open_now, Connection._counting = 0, threading.Lock()
 
 
 class Connection:
