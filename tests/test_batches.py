@@ -441,3 +441,20 @@ def test_a_decoy_takes_as_much_of_the_pace_from_a_worker_of_the_queue_as_a_mail(
     tasks.send_mail(str(record.pk))
     tasks._local.connection.close()
     assert pace.take(5).count == 4
+
+
+def test_a_bell_whose_mail_another_has_taken_takes_that_ones(
+    server: SMTPServer, clock: Any, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim passes over what was looked up after it began, and its bell would be spent for nothing."""
+    tried: list[int] = []
+    claim = ForgetPasswordQuerySet.claim
+
+    def too_early_at_first(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> Any:
+        tried.append(1)
+        return claim(rows, *args, **options) if len(tried) > 1 else []
+
+    monkeypatch.setattr(ForgetPasswordQuerySet, "claim", too_early_at_first)
+    tasks.send_mail(str(owed[0].pk))
+    tasks._local.connection.close()
+    assert still_due() == EMAILS[1:]
