@@ -80,7 +80,7 @@ def ascii_address(address: str) -> str:
     decodes it sends the mail to somebody else.
     """
     local, _at, domain = address.rpartition("@")
-    in_ascii = ascii_domain(domain)
+    in_ascii = domain if domain.isascii() else ascii_domain(domain)
     if not _LOCAL.fullmatch(local) or _ENCODED_WORD.search(local) or not _DOMAIN.fullmatch(in_ascii):
         raise UnmailableAddress("The address cannot stand in a header.")
     return f"{local}@{in_ascii}"

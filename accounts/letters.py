@@ -28,7 +28,9 @@ class _Policy(Compat32):
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         line = f"{name}: {value}"
-        if isinstance(value, str) and len(line) <= SHORT_LINE and line.isascii() and line.isprintable():
+        # A Message-ID has no place to fold it but right after its name, and not everybody reads that.
+        longest = MAX_LINE if name == "Message-ID" else SHORT_LINE
+        if isinstance(value, str) and len(line) <= longest and line.isascii() and line.isprintable():
             return f"{line}{self.linesep}".encode()
         return super().fold_binary(name, value)
 

@@ -222,7 +222,10 @@ def dressed(query: str) -> dict[str, tuple[bytes, dict[str, Any]]]:
         "infinity": (body[:-1] + b', "variables": {"a": 1e999}}', {}),
         "not a number": (body[:-1] + b', "variables": {"a": NaN}}', {}),
         "deep": (body[:-1] + b', "variables": {"a": ' + b"[" * 70 + b"1" + b"]" * 70 + b"}}", {}),
-        "a persisted query": (b'{"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "00"}}}', {}),
+        "a persisted query": (
+            b'{"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "00"}}}',
+            {"HTTP_ACCEPT": "application/graphql-response+json"},
+        ),
     }
 
 

@@ -121,6 +121,7 @@ def test_header_and_envelope_name_the_same_mailbox(settings: Any, address: str) 
         connection.close()
         (taken,) = server.letters
     assert taken.recipients == (taken.message["To"].replace("\n", ""),)
+    assert address.isascii() is (taken.recipients == (address,))
     assert taken.recipients == (ascii_address(address),)
     assert taken.recipients[0].rpartition("@")[0] == address.rpartition("@")[0]
 
@@ -170,3 +171,9 @@ def test_a_header_is_written_as_the_standard_library_would_write_it_long_or_shor
     for name in ("Recovery", "Recovery of Accounts " * 6):
         made = letter(sender=f"{name.strip()} <no-reply@example.com>").message()
         assert bytes(made.as_bytes()) == Message.as_bytes(made, policy=compat32.clone(linesep="\r\n"))
+
+
+def test_a_message_id_stands_on_its_line_however_long_it_is() -> None:
+    long = f"<{'0' * 90}@example.com>"
+    made = Letter("Your code", "123456\n", "no-reply@example.com", ["ada@example.com"], headers={"Message-ID": long})
+    assert f"\r\nMessage-ID: {long}\r\n".encode() in wire(made)

@@ -191,7 +191,7 @@ def test_the_news_of_a_change_goes_to_the_stored_address_and_not_to_the_typed_on
     api.request("ada@STRAßE.example")
     api.reset(post.deliver_one().token)
     user.delete()
-    assert post.deliver_one().message.to == ["Ada@straße.example"]
+    assert post.deliver_one().message.to == ["Ada@xn--strae-oqa.example"]
 
 
 def test_an_owner_whose_account_was_moved_to_the_thief_can_report_it(api: API, post: PostOffice, user: Any) -> None:
