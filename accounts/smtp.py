@@ -132,6 +132,10 @@ class Connection:
         if self._rehearsals >= MAX_REHEARSALS:
             self.close()
 
+    @property
+    def is_open(self) -> bool:
+        return self._is_counted
+
     def close(self) -> None:
         """Say goodbye, if anybody is there to hear it."""
         if self._backend is not None:

@@ -126,7 +126,10 @@ class Crew:
 
 
 class IdleHands:
-    """Where hands wait to be called. The one that sat down last goes first, for its connections are still warm."""
+    """Where hands wait to be called: first those with an open connection to the mail server, the latest one first.
+
+    Where the server takes no more connections, a hand without one would be called in vain.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -152,16 +155,16 @@ class IdleHands:
             while self._idle:
                 self._idle.pop().set()
 
-    def wait(self, seconds: float | None, *, eager: bool = True) -> bool | None:
+    def wait(self, seconds: float | None, *, eager: bool = True, connected: bool = True) -> bool | None:
         """Wait to be called: True if so, False if dismissed, None if nothing was for so long.
 
-        Who is `eager` does not even sit down while more is due.
+        Who is `eager` does not even sit down while more is due. Who is not `connected` is called after all others.
         """
         called = threading.Event()
         with self._lock:
             if self._dismissed or (eager and self.is_more_due):
                 return not self._dismissed
-            self._idle.append(called)
+            self._idle.insert(len(self._idle) if connected else 0, called)
         in_time = called.wait(seconds)
         with self._lock:
             if not in_time and called in self._idle:
@@ -204,13 +207,15 @@ class SendingCrew(Crew):
         self._idle_hands.call(wake=if_useful and self._sending < self._most)
 
     def _work(self) -> None:
-        connection, go_on, is_welcome = PatientConnection(), True, True
+        connection, go_on = PatientConnection(), True
         while go_on:
-            called = self._idle_hands.wait(IDLE_SECONDS, eager=is_welcome)
+            # While the server takes no more connections, a hand without one would ask for it over and over.
+            may_connect = connection.is_open or self._most == self._hands
+            called = self._idle_hands.wait(IDLE_SECONDS, eager=may_connect, connected=connection.is_open)
             if called is None:
                 connection.close()
                 connections.close_all()
-                called = self._idle_hands.wait(None)
+                called = self._idle_hands.wait(None, connected=False)
             go_on = bool(called)
             nap = True
             while nap:
@@ -286,6 +291,7 @@ class SendingCrew(Crew):
         with self._counting:
             is_news = self._most_until == float("inf")
             self._most, self._most_until = max(1, smtp.Connection.open_now), time.monotonic() + CONTENT_SECONDS
+            self._held_back = True  # for a hand that has a connection
         if is_news:
             logger.warning("the mail server takes no more than %d connections", smtp.Connection.open_now)
         return not smtp.Connection.open_now

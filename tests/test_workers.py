@@ -677,6 +677,27 @@ def test_the_hand_that_sat_down_last_is_called_first() -> None:
     assert called == ["third", "second", "first"]
 
 
+def test_a_hand_without_a_connection_is_called_after_those_that_have_one() -> None:
+    idle, called = workers.IdleHands(), []
+
+    def sit_down(name: str, connected: bool) -> threading.Thread:
+        def wait() -> None:
+            assert idle.wait(WAIT, connected=connected)
+            called.append(name)
+
+        sitting = len(idle._idle)
+        thread = threading.Thread(target=wait)
+        thread.start()
+        wait_until(lambda: len(idle._idle) == sitting + 1)
+        return thread
+
+    connected, other = sit_down("connected", True), sit_down("other", False)
+    for thread in (connected, other):
+        idle.call(wake=True)
+        thread.join(WAIT)
+    assert called == ["connected", "other"]
+
+
 def test_a_call_that_finds_nobody_is_heard_by_whoever_comes_next() -> None:
     idle = workers.IdleHands()
     idle.call(wake=True)
@@ -850,8 +871,8 @@ def test_no_more_hands_are_at_work_than_the_server_takes_connections_until_a_whi
         raise smtp.TooManyConnections
 
     monkeypatch.setattr(mailer, "send_due", full)
-    with suppress(smtp.TooManyConnections):
-        crew._send_all(connection)
+    crew._send_all(connection)
+    assert crew._held_back, "a hand that has a connection takes it up"
     with crew._counted() as first, crew._counted() as second:
         assert (first, second) == (True, False)
     monkeypatch.setattr(crew, "_most_until", 0)
