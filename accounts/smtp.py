@@ -249,18 +249,18 @@ def why_down() -> str:
 
 
 def _why_it_takes_nothing(session: smtplib.SMTP) -> str:
-    """Offer a mail from our sender to our sender, and call it off: whom a server refuses so, it refuses always.
+    """Offer a mail from our sender to our sender, and leave it at that: whom a server refuses so, it refuses always.
 
     Of the answers to the recipient, those count that are about us or the server. That there is no such mailbox, or that
     it shall come back later (greylisting, 4.7.x), says nothing about others.
     """
     sender = ascii_address(parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
+    session.ehlo_or_helo_if_needed()
     code, said = session.mail(sender)
     if code >= 400:
         return _by_answer(code, said, to_recipient=False).reason
     code, said = session.rcpt(sender)
     refusal = _by_answer(code, said, to_recipient=True)
-    session.rset()
     about_us = code >= 500 and not refusal.permanent
     about_the_server = code == 421 or " 4.3." in refusal.reason
     return refusal.reason if about_us or about_the_server else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import smtplib
 import time
-from collections.abc import Callable
 from typing import Any
 
 from django.core.mail.backends import smtp
@@ -28,18 +27,18 @@ class Session(smtplib.SMTP):
     answer_by = 0.0
     """Until when, by time.monotonic(), to wait for the answer to a mail; the usual timeout counts if it is longer."""
 
-    def __init__(self, *args: Any, local_hostname: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, local_hostname=conf.MAIL_HELO or local_hostname, **kwargs)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if conf.MAIL_HELO:
+            options["local_hostname"] = conf.MAIL_HELO
+        super().__init__(*args, **options)
 
     def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         return super().login(_UTF8(user), _UTF8(password), initial_response_ok=initial_response_ok)
 
-    def auth(
-        self, mechanism: str, authobject: Callable[..., Any], *, initial_response_ok: bool = True
-    ) -> tuple[int, bytes]:
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """Log in by a mechanism, in UTF-8 (RFC 4616 section 2), where smtplib knows ASCII alone."""
 
-        def in_utf8(*challenge: bytes) -> str | None:
+        def in_utf8(*challenge: bytes) -> Any:
             answer = authobject(*challenge)
             return None if answer is None else _UTF8(answer)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.utils import parseaddr
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -138,14 +138,16 @@ class Environment(Env):
 
 
 def _host(text: str) -> str:
-    literal = text.startswith("[") and text.endswith("]")
+    inner = text[1:-1] if text[:1] + text[-1:] == "[]" else ""
     try:
-        if literal:
-            ip_address(text[1:-1].removeprefix("IPv6:"))
+        if inner.startswith("IPv6:"):
+            IPv6Address(inner.removeprefix("IPv6:"))
+        elif inner:
+            IPv4Address(inner)
         else:
             DomainNameValidator(accept_idna=False)(text)
     except (ValueError, ValidationError):
-        raise ValueError("Not a full host name, such as mail.example.com, nor an address such as [192.0.2.1].") from None
+        raise ValueError("Not a full host name, such as mail.example.com, nor one such as [192.0.2.1].") from None
     return text
 
 
