@@ -38,8 +38,8 @@ class Session(smtplib.SMTP):
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """Log in by a mechanism, in UTF-8 (RFC 4616 section 2), where smtplib knows ASCII alone."""
 
-        def in_utf8(*challenge: bytes) -> Any:
-            answer = authobject(*challenge)
+        def in_utf8(challenge: Any = None) -> Any:
+            answer = authobject(challenge)
             return None if answer is None else _UTF8(answer)
 
         return super().auth(mechanism, in_utf8, initial_response_ok=initial_response_ok)
