@@ -622,9 +622,9 @@ def test_a_process_that_ends_sends_what_it_has_begun(server: SMTPServer, tmp_pat
 from accounts import smtp
 busy, send = threading.Event(), smtp.Connection.send
 
-def send_and_tell(*args):
+def send_and_tell(*args, **options):
     busy.set()
-    send(*args)
+    send(*args, **options)
 
 smtp.Connection.send = send_and_tell
 ask()
@@ -901,9 +901,9 @@ def test_a_hand_holds_no_database_connection_while_a_mail_takes_long(
     held: list[bool] = []
     send = smtp.Connection.send
 
-    def note(connection: smtp.Connection, message: Any) -> None:
+    def note(connection: smtp.Connection, message: Any, **options: Any) -> None:
         held.append(connections["default"].connection is not None)
-        send(connection, message)
+        send(connection, message, **options)
 
     monkeypatch.setattr(smtp.Connection, "send", note)
     sent = wait_for_settled(1)
