@@ -21,7 +21,7 @@ from accounts.choices import EventKind, Mail
 from accounts.conf import conf
 from accounts.lookup import Mailbox, email_of, find_mailbox, why_not_mailable
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
-from accounts.smtp import Connection, TooManyConnections, classify
+from accounts.smtp import UNANSWERED, Connection, TooManyConnections, classify
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class Batch:
                 # Writing a mail keeps the interpreter from answering requests. It must do so for decoys as well.
                 connection.rehearse(_rehearsal(record, with_code=with_code))
             else:
-                connection.send(_compose(record, mailbox, with_code=with_code))
+                message = _compose(record, mailbox, with_code=with_code)
+                connection.send(message, lease_ends=self._begun + conf.MAIL_LEASE_SECONDS)
         except (OperationalError, InterfaceError, TooManyConnections):
             raise  # the database is in trouble, or the server busy, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
@@ -156,7 +157,8 @@ class Batch:
     def _put_off(self, record: ForgetPassword, error: Exception) -> None:
         """Release the claim; the mail is due again later, or dead where another try cannot help."""
         failure, now = classify(error), timezone.now()
-        dead = failure.permanent or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
+        twice_unanswered = failure.reason == record.mail_error == UNANSWERED
+        dead = failure.permanent or twice_unanswered or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
         retry_at = None if dead else now + _backoff(record.mail_attempts)
         logger.warning(
             "mail of reset %s not accepted: %s (%s), try %d, %s",
@@ -174,7 +176,8 @@ class Batch:
                 record.mail_due,
                 self._claimed_at,
                 retry_at=retry_at,
-                error=failure.reason,
+                # Once unanswered, for good: the server may have kept each such try.
+                error=UNANSWERED if record.mail_error == UNANSWERED else failure.reason,
                 now=now,
                 behind=_behind(record),
             ):

@@ -18,7 +18,9 @@ from django.contrib.auth import get_user_model, hashers, password_validation
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags
 from django.core.exceptions import ValidationError
+from django.core.mail.backends import smtp
 from django.db import DatabaseError
+from django.utils.module_loading import import_string
 
 from accounts import limits
 from accounts.conf import conf
@@ -196,7 +198,7 @@ def check_hosts() -> Found:
 def check_mail_timeout() -> Found:
     """W006: a mail server that falls silent would keep a thread for good."""
     backend, timeout = _mail_backend()
-    if backend.endswith("smtp.EmailBackend") and not timeout:
+    if _speaks_smtp(backend) and not timeout:
         yield checks.Warning("The mail connection has no timeout.", hint="Set EMAIL_TIMEOUT.", id="accounts.W006")
 
 
@@ -297,6 +299,13 @@ def _mail_backend() -> tuple[str, float | None]:
         mailer: Any = settings.MAILERS["default"]
         return mailer["BACKEND"], mailer.get("OPTIONS", {}).get("timeout")
     return settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT
+
+
+def _speaks_smtp(backend: str) -> bool:
+    try:
+        return issubclass(import_string(backend), smtp.EmailBackend)
+    except ImportError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -51,12 +51,15 @@ class RecoverySettings:
     """Mails that a process sends at once at the most, each by a thread and a connection of its own."""
     MAIL_SWEEP_SECONDS: int = 10
     MAIL_LEASE_SECONDS: int = 120
-    """How long a claimed mail is left to its claimant; longer than one whole SMTP session."""
+    """How long a claimed mail is left to its claimant; longer than one whole SMTP session. A mail server has most of
+    it to answer a mail that it has been sent."""
     MAIL_RETRY_SECONDS: int = 10
     """The first pause after a failure; it doubles with every further one."""
     MAIL_MAX_ATTEMPTS: int = 10
     MAIL_PER_MINUTE: int = 0
     """Mails that may be sent within any minute; 0: as many as the server takes."""
+    MAIL_HELO: str = ""
+    """The name by which mail servers are greeted; empty: the machine's own."""
     MAIL_OVERDUE_SECONDS: int = 30
     """With Celery: what has been due for this long has been lost by the broker, or was never published."""
 

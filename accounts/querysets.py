@@ -245,7 +245,7 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         return (
             self.filter(mail_next_at=None)
             .exclude(mail_due=Mail.NONE)
-            .update(mail_next_at=now, mail_turn_at=now, mail_attempts=0, updated_at=now)
+            .update(mail_next_at=now, mail_turn_at=now, mail_attempts=0, mail_error="", updated_at=now)
         )
 
     def _latest(self) -> Q:

@@ -13,14 +13,17 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import parseaddr
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core import mail
 from django.core.mail import EmailMessage
 
-from accounts.addresses import UnmailableAddress
+from accounts.addresses import UnmailableAddress, ascii_address
 from accounts.conf import conf
+from accounts.smtp_backend import MailUnanswered
 
 STALE_SECONDS = 20
 """An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
@@ -33,7 +36,12 @@ RECENT_SECONDS = 60.0
 """Of the latest mails those begun within this time count, if there are any: a server may have become slow since."""
 MAX_REHEARSALS = 20
 """In a row, on one connection. Postfix puts up with a hundred commands that do nothing (smtpd_junk_command_limit)."""
-
+ANSWER_MARGIN = 5.0
+"""Seconds before the end of a lease at which the wait for an answer ends, so that its failure can still be noted."""
+UNANSWERED = "timeout_after_data"
+"""The reason of a mail that the server was sent whole and said nothing to."""
+MAX_REASON = 40
+"""Characters of a reason: the width of its columns."""
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.\d{1,3}(?!\S)")
 
@@ -93,13 +101,16 @@ class Connection:
         self._rehearsals = 0
         self._is_counted = False
 
-    def send(self, message: EmailMessage) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
         """Hand one message over. A connection that died while it lay idle costs a reconnect, not a retry.
 
+        The server has until shortly before `lease_ends`, by time.monotonic(), to answer once it has the whole mail.
         Raises what smtplib and the socket raise; `classify` names it. Raises TooManyConnections where the mail was not
         even tried.
         """
         reused, begun = self._open(), time.monotonic()
+        if session := self._session:
+            session.answer_by = lease_ends - ANSWER_MARGIN
         try:
             with _timed():
                 self._backend.send_messages([message])
@@ -108,7 +119,7 @@ class Connection:
             if not (reused and _was_closed_meanwhile(error)):
                 _last_as_long_as_a_mail(begun)  # or a dead mailbox, which only an account has, would be the quicker one
                 raise
-            self.send(message)
+            self.send(message, lease_ends=lease_ends)
         self._used_at, self._rehearsals = time.monotonic(), 0
 
     def rehearse(self, message: EmailMessage) -> None:
@@ -122,10 +133,8 @@ class Connection:
             self._open()
             begun = time.monotonic()
             message.message().as_bytes()
-            session = getattr(self._backend, "connection", None)
-            for _ in range(TURNS_OF_A_MAIL):
-                if session is not None:
-                    session.noop()
+            for _ in range(TURNS_OF_A_MAIL if self._session else 0):
+                self._session.noop()
             _last_as_long_as_a_mail(begun)
             self._used_at = time.monotonic()
         self._rehearsals += 1
@@ -167,10 +176,14 @@ class Connection:
             Connection.open_now += is_open - self._is_counted
             self._is_counted = is_open
 
+    @property
+    def _session(self) -> Any:
+        """The smtplib session; None where mails go another way than by SMTP."""
+        return getattr(self._backend, "connection", None)
+
     def _answers(self) -> bool:
-        connection = getattr(self._backend, "connection", None)
         try:
-            return connection is None or connection.noop()[0] == 250
+            return self._session is None or self._session.noop()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
 
@@ -213,23 +226,44 @@ def new_backend() -> Any:
     return mail.mailers["default"] if django.VERSION >= (6, 1) else mail.get_connection()
 
 
-def server_answers() -> bool:
-    """Whether the mail server takes a connection and greets; the probe that Look goes by.
+def why_down() -> str:
+    """Ask the mail server whether it would take a mail now; the reason if not, else empty. Look goes by it.
 
-    One that puts off a further connection is up, as long as it serves others of this process, or says (4.7.x of RFC
-    3463, a matter of policy) that it is only this one too many.
+    No mail of anybody is tried for it, so the answer cannot depend on who has an account. A server that puts off a
+    further connection is up, as long as it serves others of this process, or says (4.7.x of RFC 3463, a matter of
+    policy) that it is only this one too many.
     """
     backend = new_backend()
     try:
         backend.open()
+        session = getattr(backend, "connection", None)
+        return _why_it_takes_nothing(session) if isinstance(session, smtplib.SMTP) else ""
     except smtplib.SMTPConnectError as refused:
-        return _is_put_off(refused) and (Connection.open_now > 0 or "4.7." in str(refused.smtp_error))
-    except (OSError, smtplib.SMTPException):
-        return False
+        is_up = _is_put_off(refused) and (Connection.open_now > 0 or "4.7." in str(refused.smtp_error))
+        return "" if is_up else classify(refused).reason
+    except (OSError, smtplib.SMTPException) as error:
+        return classify(error).reason
     finally:
         with suppress(OSError, smtplib.SMTPException):
             backend.close()
-    return True
+
+
+def _why_it_takes_nothing(session: smtplib.SMTP) -> str:
+    """Offer a mail from our sender to our sender, and leave it at that: whom a server refuses so, it refuses always.
+
+    Of the answers to the recipient, those count that are about us or the server. That there is no such mailbox, or that
+    it shall come back later (greylisting, 4.7.x), says nothing about others.
+    """
+    sender = ascii_address(parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
+    session.ehlo_or_helo_if_needed()
+    code, said = session.mail(sender)
+    if code >= 400:
+        return _by_answer(code, said, to_recipient=False).reason
+    code, said = session.rcpt(sender)
+    refusal = _by_answer(code, said, to_recipient=True)
+    about_us = code >= 500 and not refusal.permanent
+    about_the_server = code == 421 or " 4.3." in refusal.reason
+    return refusal.reason if about_us or about_the_server else ""
 
 
 def _is_put_off(error: Exception) -> bool:
@@ -246,17 +280,32 @@ def classify(error: Exception) -> Failure:
         return _by_answer(error.smtp_code, error.smtp_error, to_recipient=False, may_be_final=of_the_mail)
     if isinstance(error, UnmailableAddress):
         return Failure("address", permanent=True)
+    if isinstance(error, MailUnanswered):
+        return Failure(UNANSWERED)
     if _timed_out(error):
         return Failure("timeout")
-    if isinstance(error, smtplib.SMTPServerDisconnected):
-        return Failure("disconnected")
-    if isinstance(error, ConnectionRefusedError):
-        return Failure("refused")
-    if isinstance(error, ssl.SSLError):
-        return Failure("tls")
-    if isinstance(error, OSError):
-        return Failure("network")
-    return Failure("error")
+    return Failure(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """Name what no mail server has said."""
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return "tls" if "STARTTLS" in str(error) else "auth"
+    if type(error) is smtplib.SMTPException:  # smtplib's, where a server and we have no way to log in in common
+        return "auth"
+    status = getattr(error, "status_code", None)  # of a provider's API, as Anymail's errors have it
+    if isinstance(status, int):
+        return f"api_{status}"
+    known = (reason for kind, reason in _REASONS if isinstance(error, kind))
+    return next(known, f"error {type(error).__name__}"[:MAX_REASON])
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (smtplib.SMTPServerDisconnected, "disconnected"),
+    (ConnectionRefusedError, "refused"),
+    (ssl.SSLError, "tls"),
+    (OSError, "network"),
+)
 
 
 def _was_closed_meanwhile(error: Exception) -> bool:
@@ -267,8 +316,11 @@ def _was_closed_meanwhile(error: Exception) -> bool:
 
 
 def _timed_out(error: Exception) -> bool:
-    """Whether it was silence; smtplib reports some of it as a disconnection."""
-    return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+    """Whether it was silence; smtplib and requests report some of it as something else."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, TimeoutError):
+        cause = cause.__context__
+    return cause is not None
 
 
 def _by_answer(code: int, text: bytes | str, *, to_recipient: bool, may_be_final: bool = True) -> Failure:

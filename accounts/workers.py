@@ -45,7 +45,8 @@ class Crew:
         self.stopping = threading.Event()
         self._bell = threading.Event()
         self._probe_wanted = threading.Event()
-        self._server_is_up = True
+        self._why_down = ""
+        """Why the mail server takes no mail; empty while it does."""
         self._deadline = float("inf")
         jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
         jobs += [(f"mail-hand-{number}", self._work) for number in range(1, hands + 1)]
@@ -98,7 +99,7 @@ class Crew:
         while not last_round:
             last_round = self.stopping.is_set()
             with surviving("look"):
-                while self._server_is_up and (found := mailer.look()).looked:
+                while not self._why_down and (found := mailer.look()).looked:
                     self._probe_wanted.set()
                     self.owe(found.owed)
                 if time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS:
@@ -114,13 +115,14 @@ class Crew:
     def _probe(self) -> None:
         """Ask now and then whether the server is up: when rows have been looked at, and until a dead one is back."""
         while not self.stopping.is_set():
-            if self._server_is_up:
+            if not self._why_down:
                 self._probe_wanted.wait()
                 self._probe_wanted.clear()
             with surviving("probe"):
-                was_up, self._server_is_up = self._server_is_up, smtp.server_answers()
-                if was_up != self._server_is_up:
-                    logger.warning("the mail server is %s", "up again" if self._server_is_up else "down")
+                before, self._why_down = self._why_down, smtp.why_down()
+                if bool(before) != bool(self._why_down):
+                    state = f"down: {self._why_down}" if self._why_down else "up again"
+                    logger.warning("the mail server is %s", state)
                     self._bell.set()
             self.stopping.wait(PROBE_SECONDS)
 
@@ -328,9 +330,9 @@ class SendingCrew(Crew):
 class PatientConnection(smtp.Connection):
     """A connection whose thread gives its database connection back before it waits long for the mail server."""
 
-    def send(self, message: EmailMessage) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
         _let_the_database_go()
-        super().send(message)
+        super().send(message, lease_ends=lease_ends)
 
     def rehearse(self, message: EmailMessage) -> None:
         _let_the_database_go()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.utils import parseaddr
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.core.validators import validate_email
+from django.core.validators import DomainNameValidator, validate_email
 from environs import Env, EnvValidationError
 from environs import validate as checks
 from limits import parse as parse_rate
@@ -84,6 +85,10 @@ class Environment(Env):
             self.problem(variable, "Not a Redis URL, such as redis://host:6379/0.")
         return text
 
+    def host(self, variable: str) -> str:
+        """A full host name, or an address in brackets, as HELO takes them (RFC 5321 section 4.1.1.1); or empty."""
+        return self._parsed(variable, "", _host)
+
     def sender(self, variable: str, default: str) -> str:
         """An address to send from, with a name if it likes: Support <support@example.com>."""
         text = self.str(variable, default) or default
@@ -130,6 +135,20 @@ class Environment(Env):
         except ValueError as error:
             self.problem(variable, str(error))
             return ""
+
+
+def _host(text: str) -> str:
+    inner = text[1:-1] if text[:1] + text[-1:] == "[]" else ""
+    try:
+        if inner.startswith("IPv6:"):
+            IPv6Address(inner.removeprefix("IPv6:"))
+        elif inner:
+            IPv4Address(inner)
+        else:
+            DomainNameValidator(accept_idna=False)(text)
+    except (ValueError, ValidationError):
+        raise ValueError("Not a full host name, such as mail.example.com, nor one such as [192.0.2.1].") from None
+    return text
 
 
 def _web_url(text: str) -> str:

@@ -202,7 +202,8 @@ SMTP: dict[str, Any] = {
 }
 if SMTP["use_tls"] and SMTP["use_ssl"]:
     env.problem("EMAIL_USE_SSL", "EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other: switch one off.")
-MAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+MAIL_HELO = env.host("MAIL_HELO")
+MAIL_BACKEND = "accounts.smtp_backend.EmailBackend"
 if DEBUG and not EMAIL_HOST_GIVEN:
     MAIL_BACKEND, SMTP = "django_mail_preview.backends.EmailBackend", {}
     MAIL_PREVIEW_ROOT = VAR_DIR / "inbox"

@@ -125,18 +125,23 @@ def _break_answers(scene: Scene, answer: str) -> None:
 DRILLS = {
     drill.name: drill
     for drill in (
-        Drill("web worker killed", kill_a_web_worker, Repeats(0, UNMARKED), kills_senders=True),
-        Drill("web server killed", kill_the_web_server, Repeats(1, UNMARKED * WEB_PROCESSES), kills_senders=True),
-        Drill("mailer killed", kill_the_mailer, Repeats(1, UNMARKED), dispatch="none", kills_senders=True),
-        Drill("Celery worker killed", kill_the_mailer, Repeats(1, TASKS), dispatch="celery", kills_senders=True),
-        Drill("broker killed", kill_the_broker, Repeats(0, TASKS), dispatch="celery", kills_senders=True),
-        Drill("PostgreSQL killed", kill_the_database, Repeats(0, UNMARKED * WEB_PROCESSES), kills_senders=True),
+        Drill("web worker killed", kill_a_web_worker, Repeats(0, UNMARKED), waits_for_leases=True),
+        Drill("web server killed", kill_the_web_server, Repeats(1, UNMARKED * WEB_PROCESSES), waits_for_leases=True),
+        Drill("mailer killed", kill_the_mailer, Repeats(1, UNMARKED), dispatch="none", waits_for_leases=True),
+        Drill("Celery worker killed", kill_the_mailer, Repeats(1, TASKS), dispatch="celery", waits_for_leases=True),
+        Drill("broker killed", kill_the_broker, Repeats(0, TASKS), dispatch="celery", waits_for_leases=True),
+        Drill("PostgreSQL killed", kill_the_database, Repeats(0, UNMARKED * WEB_PROCESSES), waits_for_leases=True),
         Drill("SMTP down", take_the_mail_server_down, Repeats(0, SENDERS * WEB_PROCESSES)),
         Drill("SMTP 451 at RCPT", put_mails_off),
         Drill("SMTP 451 after DATA", refuse_finished_mails_for_now),
         Drill("SMTP 421", send_everybody_away),
         Drill("SMTP hangs in DATA", hang_before_a_mail_is_taken),
-        Drill("SMTP hangs, mail taken", hang_when_a_mail_is_taken, Repeats(BROKEN_ANSWERS, BROKEN_ANSWERS)),
+        Drill(
+            "SMTP hangs, mail taken",
+            hang_when_a_mail_is_taken,
+            Repeats(BROKEN_ANSWERS, BROKEN_ANSWERS),
+            waits_for_leases=True,
+        ),
         Drill("SMTP drops, mail refused", drop_before_a_mail_is_taken),
         Drill("SMTP drops, mail taken", drop_when_a_mail_is_taken, Repeats(BROKEN_ANSWERS, BROKEN_ANSWERS)),
     )

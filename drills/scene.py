@@ -133,8 +133,8 @@ class Drill:
     repeats: Repeats = NONE_REPEATED
     """Mails that come again for each strike."""
     dispatch: str = "thread"
-    kills_senders: bool = False
-    """Whether claims are left behind, which are another's when their lease is over."""
+    waits_for_leases: bool = False
+    """Whether somebody waits for the end of a lease: for a claim that is left behind, or for the answer to a mail."""
 
     def run(
         self, folder: Path, prepared: Path, size: Size, postgres: Postgres | None = None, database: str = ""
@@ -177,8 +177,8 @@ class Drill:
             "PASSWORD_RESET_COOLDOWN": str(0),
             "THROTTLE_REQUEST_PER_IP": "100000/hour",
             "THROTTLE_REQUEST_PER_EMAIL": "1000/hour",
-            # A short lease only where one is left behind: elsewhere a claim that nobody gives back is a fault.
-            **({"MAIL_LEASE_SECONDS": str(size.lease)} if self.kills_senders else {}),
+            # A short lease only where one is waited for: elsewhere a claim that nobody gives back is a fault.
+            **({"MAIL_LEASE_SECONDS": str(size.lease)} if self.waits_for_leases else {}),
             **({"DATABASE_URL": database} if database else {}),
         }
 

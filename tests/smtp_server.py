@@ -34,7 +34,9 @@ DROP = "DROP"
 HOLD = "HOLD"
 """Say nothing until `release`, then go on as if nothing had been."""
 
-SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+CHALLENGE = b"<1896.697170952@mail.example.com>"
+"""What CRAM-MD5 asks for a digest of."""
+SMTP_BACKEND = "accounts.smtp_backend.EmailBackend"
 SETTINGS_BEFORE_MAILERS = {
     "host": "EMAIL_HOST",
     "port": "EMAIL_PORT",
@@ -48,12 +50,13 @@ SETTINGS_BEFORE_MAILERS = {
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A mail that the server has taken, and the number of the connection that brought it, counted from 1."""
+    """A mail that the server has taken, the number of the connection that brought it, from 1, and its HELO."""
 
     sender: str
     recipients: tuple[str, ...]
     message: EmailMessage
     connection: int
+    helo: str
 
     @property
     def text(self) -> str:
@@ -76,6 +79,10 @@ class SMTPServer:
         self.letters: list[Delivery] = []
         self.refused: dict[str, str] = {}
         """Recipients and what they are answered, such as `{"bad@example.com": "550 5.1.1 Nobody here"}`."""
+        self.mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+        """By which to log in; those of connections to come."""
+        self.logins: list[tuple[str, bytes, bytes]] = []
+        """Mechanism, user, and password or digest; whoever logs in is welcome."""
         self.stages: Counter[str] = Counter()
         """How often each stage was reached; CONNECT counts the connections."""
         self.open_connections = 0
@@ -213,7 +220,8 @@ class _Session(SMTP):
             loop=asyncio.get_running_loop(),
             enable_SMTPUTF8=True,
             auth_require_tls=False,
-            authenticator=lambda *_: AuthResult(success=True),
+            auth_exclude_mechanism={"PLAIN", "LOGIN", "CRAM-MD5"} - set(server.mechanisms),
+            authenticator=self._welcome,
         )
         self._test_server = server
         self.number = 0
@@ -230,6 +238,15 @@ class _Session(SMTP):
     def cut(self) -> None:
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
+
+    async def auth_CRAM__MD5(self, _: SMTP, args: list[str]) -> AuthResult:  # noqa: N802 (aiosmtpd's way to name it)
+        answer = await self.challenge_auth(CHALLENGE)
+        assert isinstance(answer, bytes)
+        return self._welcome(self, None, None, "CRAM-MD5", answer.split(b" "))
+
+    def _welcome(self, _: SMTP, session: Any, envelope: Any, mechanism: str, login: Any) -> AuthResult:
+        self._test_server.logins.append((mechanism, *login))
+        return AuthResult(success=True)
 
     async def _handle_client(self) -> None:
         answer = await self._test_server._reached("CONNECT", self)
@@ -278,7 +295,7 @@ class _Handler:
         message = email.message_from_bytes(content, policy=email.policy.default)
         assert isinstance(message, EmailMessage)
         recipients = tuple(str(recipient) for recipient in envelope.rcpt_tos)
-        letter = Delivery(str(envelope.mail_from), recipients, message, self._session.number)
+        letter = Delivery(str(envelope.mail_from), recipients, message, self._session.number, session.host_name or "")
         self._server._change(letters=[*self._server.letters, letter])
         return await self._server._reached("TAKEN", self._session) or "250 OK"
 

@@ -44,7 +44,7 @@ def letter(row: Row, text: str = "amber falcon 123456", generation: int = 1) -> 
     message = EmailMessage()
     message["Message-ID"] = f"<{row.pk}.code.{generation}@example.com>"
     message.set_content(text)
-    return Delivery("no-reply@example.com", (row.email_digest,), message, 1)
+    return Delivery("no-reply@example.com", (row.email_digest,), message, 1, "localhost")
 
 
 ADA, NOBODY = accepted("user0@example.com"), accepted("nobody0@example.com")

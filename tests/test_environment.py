@@ -54,6 +54,7 @@ BAD = {
     "EMAIL_PORT": "0",
     "EMAIL_USE_TLS": "starttls",
     "EMAIL_TIMEOUT": "1000",
+    "MAIL_HELO": "mailer",
     "MAIL_DISPATCH": "pigeon",
     "MAIL_SENDERS": "0",
     "MAIL_THREADS": "257",
@@ -137,6 +138,7 @@ def test_each_former_key_is_checked_as_the_key_is(keys: str, told: str) -> None:
         ("REDIS_URL", "cache:6379"),
         ("REDIS_URL", "redis://:hunter2-redis@cache:port/0"),
         ("DEFAULT_FROM_EMAIL", "nobody in particular"),
+        *[("MAIL_HELO", name) for name in ("a b.example", "x.example\r\nRSET", "192.0.2.1", "[::1]", "[IPv6:1]", "[]")],
     ],
 )
 def test_what_would_only_fail_later_is_named_at_the_start_too(variable: str, value: str) -> None:
@@ -203,6 +205,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "DEFAULT_FROM_EMAIL": "no-reply@accounts.example.com",
         "MAIL_DISPATCH": "thread",
         "MAIL_LEASE_SECONDS": 120,
+        "MAIL_HELO": "",
         "MAIL_PER_MINUTE": 0,
         "WORKERS": 2,
         "THROTTLE_REQUEST_PER_IP": "20/hour",
@@ -264,6 +267,11 @@ def test_the_mail_server_is_as_it_was_given() -> None:
         "use_ssl": False,
         "timeout": 10,
     }
+
+
+@pytest.mark.parametrize("name", ["mail.example.com", "[192.0.2.1]", "[IPv6:2001:db8::1]", "xn--bcher-kva.example"])
+def test_mail_servers_are_greeted_by_the_name_that_is_given(name: str) -> None:
+    assert load(**PRODUCTION, MAIL_HELO=f" {name} ")["MAIL_HELO"] == name
 
 
 def test_without_a_proxy_no_header_of_one_is_believed() -> None:

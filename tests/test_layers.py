@@ -35,7 +35,7 @@ COLUMNS = {
         "accounts.mailer",
         "accounts.batches",
         "accounts.mails  accounts.smtp",
-        "accounts.letters",
+        "accounts.letters  accounts.smtp_backend",
     ),
     "the ground": (
         "accounts  accounts.admin  accounts.checks  accounts.migrations",

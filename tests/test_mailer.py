@@ -21,7 +21,7 @@ from django.dispatch import Signal
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import batches, codes, mailer, mails, signals
+from accounts import batches, codes, mailer, mails, signals, smtp
 from accounts.addresses import fold
 from accounts.choices import EventKind, State
 from accounts.choices import Mail as Due
@@ -29,6 +29,7 @@ from accounts.lookup import Mailbox, find_mailboxes
 from accounts.models import ForgetPassword, PasswordResetEvent
 from accounts.querysets import NOTHING_DUE, ForgetPasswordQuerySet, turn_of
 from accounts.smtp import Connection
+from accounts.smtp_backend import MailUnanswered
 from tests.conftest import API, Letter, PostOffice
 
 MakeUser = Callable[..., Any]
@@ -47,9 +48,11 @@ class Scripted(Connection):
         super().__init__()
         self.meanwhile = meanwhile
         self.sent: list[Letter] = []
+        self.lease_ends = 0.0
         self.rehearsed: list[Letter] = []
 
-    def send(self, message: EmailMessage) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+        self.lease_ends = lease_ends
         self.meanwhile(message)
         self.sent.append(Letter(message))
 
@@ -642,6 +645,59 @@ def test_too_many_tries_kill_a_mail(settings: Any, user: Any, later: Later) -> N
     assert [kind for kind, _ in timeline(record)[1:]] == ["MAIL_FAILED", "MAIL_FAILED", "MAIL_DEAD"]
 
 
+def test_a_mail_that_is_left_unanswered_once_sent_whole_is_tried_once_more_and_not_again(
+    settings: Any, user: Any, later: Later
+) -> None:
+    record = looked()
+    mailer.send(record.pk, failing(MailUnanswered()))
+    later(minutes=1)
+    mailer.send(record.pk, failing(GREYLISTED))
+    later(minutes=1)
+    mailer.send(record.pk, failing(MailUnanswered()))
+    later(days=30)
+    assert due_now(10) == []
+    assert timeline(record)[1:] == [
+        (EventKind.MAIL_FAILED, smtp.UNANSWERED),
+        (EventKind.MAIL_FAILED, "smtp_451 4.7.1"),
+        (EventKind.MAIL_DEAD, smtp.UNANSWERED),
+    ]
+
+
+def test_a_mail_that_is_asked_for_again_may_be_left_unanswered_anew(
+    api: API, post: PostOffice, user: Any, later: Later
+) -> None:
+    handle = api.request()["requestId"]
+    mailer.look()
+    record = ForgetPassword.objects.get()
+    mailer.send(record.pk, failing(MailUnanswered()))
+    later(minutes=2)
+    api.mutate("resendPasswordResetCode", requestId=handle)
+    mailer.send(record.pk, failing(MailUnanswered()))
+    later(minutes=1)
+    assert post.deliver_one().code
+
+
+def test_a_mail_that_is_revived_may_be_left_unanswered_anew(post: PostOffice, user: Any, later: Later) -> None:
+    record = looked()
+    for _ in range(2):
+        mailer.send(record.pk, failing(MailUnanswered()))
+        later(minutes=1)
+    assert ForgetPassword.objects.revive(timezone.now()) == 1
+    mailer.send(record.pk, failing(MailUnanswered()))
+    later(minutes=1)
+    assert post.deliver_one().code
+
+
+def test_the_answer_to_a_mail_may_take_until_its_lease_ends(
+    settings: Any, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAIL_LEASE_SECONDS = 300
+    monkeypatch.setattr("accounts.batches.time.monotonic", lambda: 1000.0)
+    connection = taking()
+    mailer.send(looked().pk, connection)
+    assert connection.lease_ends == 1300.0
+
+
 def test_a_dead_mail_can_be_revived_and_has_all_its_tries_again(
     settings: Any, post: PostOffice, user: Any, later: Later
 ) -> None:
@@ -695,7 +751,7 @@ def test_a_mail_that_cannot_even_be_written_fails_alone(make_user: MakeUser, mon
     for pk in mailer.look().owed:
         mailer.send(pk, connection)
     assert [letter.message.to for letter in connection.sent] == [["bob@example.com"]]
-    assert ForgetPassword.objects.get(email="bad@example.com").mail_error == "error"
+    assert ForgetPassword.objects.get(email="bad@example.com").mail_error == "error ZeroDivisionError"
 
 
 # --- Meanwhile -------------------------------------------------------------------------------------------------------

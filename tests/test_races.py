@@ -363,8 +363,8 @@ class Held(smtp.Connection):
         super().__init__()
         self.has_mail, self.may_answer = threading.Event(), threading.Event()
 
-    def send(self, message: EmailMessage) -> None:
-        super().send(message)
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+        super().send(message, lease_ends=lease_ends)
         self.has_mail.set()
         assert self.may_answer.wait(30)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import smtplib
 import ssl
 import threading
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
+from django.core.mail.utils import DNS_NAME
 
 from accounts import smtp
 from accounts.smtp import Connection, Failure, classify
-from tests.smtp_server import DROP, HOLD, SMTPServer, closed_port, mail_server, point_mail_at
+from tests.smtp_server import CHALLENGE, DROP, HOLD, SMTPServer, closed_port, mail_server, point_mail_at
 
 
 @pytest.fixture
@@ -34,6 +36,17 @@ def connection(server: SMTPServer) -> Iterator[Connection]:
 @pytest.fixture
 def any_idleness_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "STALE_SECONDS", -1)
+
+
+class ApiRefusal(OSError):
+    """An answer of a provider's API, as Anymail raises it: an error of requests, which is an OSError."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__()
+        self.status_code = status_code
+
+
+LONG_NAME = "AnErrorWhoseNameIsLongerThanItsColumnIsWide"
 
 
 def mail(to: str = "ada@example.com") -> EmailMessage:
@@ -242,7 +255,7 @@ def test_the_probe_takes_no_server_for_down_that_has_only_enough_connections(
     if serves_us:
         connection.send(mail())
     server.on("CONNECT", greeting)
-    assert smtp.server_answers() is is_up
+    assert (smtp.why_down() == "") is is_up
 
 
 def test_a_connection_that_only_rehearses_is_given_up_before_the_server_minds(
@@ -409,11 +422,61 @@ def test_a_port_that_refuses_may_open_again(settings: Any) -> None:
         assert failure_of(Connection()) == Failure("refused")
 
 
-@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "DATA", "END"])
-def test_a_server_that_falls_silent_is_left_after_the_timeout(settings: Any, server: SMTPServer, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "reason"),
+    [(stage, "timeout") for stage in ("CONNECT", "EHLO", "MAIL", "DATA")] + [("END", smtp.UNANSWERED)],
+)
+def test_a_server_that_falls_silent_is_left_after_the_timeout(
+    settings: Any, server: SMTPServer, stage: str, reason: str
+) -> None:
     point_mail_at(settings, server.port, timeout=0.2)
     server.on(stage, HOLD)
-    assert failure_of(Connection()) == Failure("timeout")
+    assert failure_of(Connection()) == Failure(reason)
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "DATA", "END"])
+def test_only_the_answer_to_a_mail_is_waited_for_until_the_lease_ends(
+    settings: Any, server: SMTPServer, stage: str
+) -> None:
+    point_mail_at(settings, server.port, timeout=0.2)
+    connection, refused = Connection(), threading.Event()
+    server.on(stage, HOLD)
+
+    def send() -> None:
+        try:
+            connection.send(mail(), lease_ends=time.monotonic() + 60)
+        except OSError:
+            refused.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    server.wait_until(lambda: server.stages[stage])
+    if stage == "END":
+        assert not refused.wait(0.6)
+        server.release(stage)
+    sender.join(30)
+    connection.close()
+    assert refused.is_set() is (stage != "END")
+    assert len(server.letters) == (stage == "END")
+
+
+def test_the_wait_for_an_answer_ends_before_the_lease(server: SMTPServer, connection: Connection) -> None:
+    connection.send(mail(), lease_ends=1000.0)
+    assert connection._session.answer_by == 1000.0 - smtp.ANSWER_MARGIN
+
+
+def test_after_the_answer_to_a_mail_the_usual_timeout_counts_again(
+    settings: Any, server: SMTPServer, connection: Connection
+) -> None:
+    point_mail_at(settings, server.port, timeout=7)
+    connection.send(mail(), lease_ends=time.monotonic() + 60)
+    assert connection._session.sock.gettimeout() == 7
+
+
+def test_lines_of_a_mail_that_begin_with_a_dot_arrive_as_they_are(server: SMTPServer, connection: Connection) -> None:
+    text = ".\r\n..\r\nend .\r\n.\r\n"
+    connection.send(EmailMessage("Dots", text, "no-reply@example.com", ["ada@example.com"]))
+    assert server.letters[0].text == text
 
 
 def test_a_server_without_tls_may_learn_it(settings: Any, server: SMTPServer) -> None:
@@ -438,8 +501,12 @@ def test_a_mail_is_not_sent_in_the_clear_where_tls_was_asked_for(settings: Any, 
         (ConnectionResetError(), Failure("network")),
         (ssl.SSLCertVerificationError("self-signed"), Failure("tls")),
         (OSError("no route"), Failure("network")),
-        (smtplib.SMTPNotSupportedError("no AUTH"), Failure("network")),
-        (ValueError("a header of two lines"), Failure("error")),
+        (smtplib.SMTPNotSupportedError("SMTP AUTH extension not supported by server."), Failure("auth")),
+        (smtplib.SMTPException("No suitable authentication method found."), Failure("auth")),
+        (smtplib.SMTPNotSupportedError("STARTTLS extension not supported by server."), Failure("tls")),
+        (ValueError("a header of two lines"), Failure("error ValueError")),
+        (ApiRefusal(429), Failure("api_429")),
+        (type(LONG_NAME, (Exception,), {})(), Failure(f"error {LONG_NAME[:34]}")),
     ],
 )
 def test_what_never_came_from_a_server_is_named_and_may_pass(error: Exception, failure: Failure) -> None:
@@ -475,35 +542,120 @@ def test_after_a_failure_the_next_mail_takes_a_new_connection(server: SMTPServer
     assert [letter.recipients for letter in server.letters] == [("good@example.com",)]
 
 
+# --- Logins and names ------------------------------------------------------------------------------------------------
+
+
+ANY_LETTERS = "Grüße, 密码"
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("password", [ANY_LETTERS, "plain"])
+def test_a_password_of_any_letters_is_sent_in_utf8(
+    settings: Any, server: SMTPServer, mechanism: str, password: str
+) -> None:
+    server.mechanisms = (mechanism,)
+    point_mail_at(settings, server.port, username="größe", password=password)
+    connection = Connection()
+    connection.send(mail())
+    connection.close()
+    digest = hmac.new(password.encode(), CHALLENGE, "md5").hexdigest().encode()
+    secret = digest if mechanism == "CRAM-MD5" else password.encode()
+    assert server.logins == [(mechanism, "größe".encode(), secret)]
+
+
+@pytest.mark.parametrize("mechanisms", [(), ("CRAM-SHA1",)])
+def test_a_server_that_we_cannot_log_in_to_is_named_so(
+    settings: Any, server: SMTPServer, mechanisms: tuple[str, ...]
+) -> None:
+    server.mechanisms = mechanisms
+    point_mail_at(settings, server.port, username="mailer", password="right")
+    assert failure_of(Connection()) == Failure("auth")
+    assert smtp.why_down() == "auth"
+
+
+@pytest.mark.parametrize("name", ["mail.example.com", "[192.0.2.1]"])
+def test_servers_are_greeted_by_the_name_that_is_set(
+    settings: Any, server: SMTPServer, connection: Connection, name: str
+) -> None:
+    settings.MAIL_HELO = name
+    connection.send(mail())
+    assert server.letters[0].helo == name
+
+
+def test_servers_are_greeted_by_the_name_of_the_machine_where_none_is_set(
+    server: SMTPServer, connection: Connection
+) -> None:
+    connection.send(mail())
+    assert server.letters[0].helo == DNS_NAME.get_fqdn()
+
+
 # --- The probe -------------------------------------------------------------------------------------------------------
 
 
-def test_the_probe_finds_a_server_that_greets_and_leaves_nothing_behind(server: SMTPServer) -> None:
-    assert smtp.server_answers()
+def test_the_probe_finds_a_server_that_takes_mail_and_leaves_nothing_behind(settings: Any, server: SMTPServer) -> None:
+    settings.DEFAULT_FROM_EMAIL = "Käse <no-reply@käse.example>"
+    assert smtp.why_down() == ""
     server.wait_until(lambda: server.open_connections == 0)
-    assert server.stages["MAIL"] == 0
+    assert server.stages["RCPT"] == server.stages["QUIT"] == 1
+    assert server.stages["DATA"] == 0
+    assert server.letters == []
 
 
-@pytest.mark.parametrize("answer", [DROP, "421 4.3.2 Too busy", "554 5.3.2 No service here"])
-def test_the_probe_takes_a_server_for_down_that_does_not_greet(server: SMTPServer, answer: str) -> None:
-    server.on("CONNECT", answer)
-    assert not smtp.server_answers()
+@pytest.mark.parametrize(
+    ("stage", "answer", "reason"),
+    [
+        ("CONNECT", DROP, "disconnected"),
+        ("CONNECT", "421 4.3.2 Too busy", "smtp_421 4.3.2"),
+        ("CONNECT", "554 5.3.2 No service here", "smtp_554 5.3.2"),
+        ("MAIL", DROP, "disconnected"),
+        ("MAIL", "530 5.7.0 Authentication required", "smtp_530 5.7.0"),
+        ("MAIL", "550 5.1.8 Not your domain", "smtp_550 5.1.8"),
+        ("MAIL", "451 4.3.0 Later", "smtp_451 4.3.0"),
+        ("MAIL", "421 4.3.2 Going down", "smtp_421 4.3.2"),
+        ("RCPT", "530 5.7.0 Authentication required", "smtp_530 5.7.0"),
+        ("RCPT", "553 5.7.1 Sender address rejected: not owned by user", "smtp_553 5.7.1"),
+        ("RCPT", "554 5.7.1 Service unavailable; Client host blocked using a list", "smtp_554 5.7.1"),
+        ("RCPT", "554 Client host rejected", "smtp_554"),
+        ("RCPT", "452 4.3.1 Disk full", "smtp_452 4.3.1"),
+        ("RCPT", "421 Going down", "smtp_421"),
+    ],
+)
+def test_the_probe_takes_a_server_for_down_that_takes_no_mail_of_ours(
+    server: SMTPServer, stage: str, answer: str, reason: str
+) -> None:
+    server.on(stage, answer)
+    assert smtp.why_down() == reason
+    server.wait_until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["550 5.1.1 Nobody here", "550 Nobody here", "450 4.7.1 Greylisted", "451 Later", "552 5.2.2 Full", "251 Moved"],
+)
+def test_the_probe_does_not_mind_what_is_said_of_our_own_mailbox(server: SMTPServer, answer: str) -> None:
+    server.on("RCPT", answer)
+    assert smtp.why_down() == ""
 
 
 def test_the_probe_takes_a_closed_port_for_a_server_that_is_down(settings: Any) -> None:
     with closed_port() as port:
         point_mail_at(settings, port)
-        assert not smtp.server_answers()
+        assert smtp.why_down() == "refused"
 
 
-def test_the_probe_takes_a_silent_server_for_down(settings: Any, server: SMTPServer) -> None:
+@pytest.mark.parametrize("stage", ["CONNECT", "MAIL", "RCPT"])
+def test_the_probe_takes_a_silent_server_for_down(settings: Any, server: SMTPServer, stage: str) -> None:
     point_mail_at(settings, server.port, timeout=0.2)
-    server.on("CONNECT", HOLD)
-    assert not smtp.server_answers()
+    server.on(stage, HOLD)
+    assert smtp.why_down() == "timeout"
 
 
 def test_the_probe_leaves_nothing_behind_where_the_login_is_refused(settings: Any, server: SMTPServer) -> None:
     point_mail_at(settings, server.port, username="mailer", password="wrong")
     server.on("AUTH", "535 5.7.8 Wrong")
-    assert not smtp.server_answers()
+    assert smtp.why_down() == "smtp_535 5.7.8"
     server.wait_until(lambda: server.open_connections == 0)
+
+
+def test_the_probe_asks_a_backend_that_does_not_speak_smtp_nothing_but_to_open() -> None:
+    assert smtp.why_down() == ""

@@ -401,15 +401,29 @@ def test_one_broken_round_ends_no_thread_and_says_nothing_secret(
 # --- The probe -------------------------------------------------------------------------------------------------------
 
 
-def test_while_the_server_is_down_known_and_unknown_alike_stay_queued_and_both_move_when_it_is_back(
-    server: SMTPServer, user: Any, api: API, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stage", "answer", "reason"),
+    [
+        ("CONNECT", DROP, "disconnected"),
+        ("MAIL", "530 5.7.0 Authentication required", "smtp_530 5.7.0"),
+        ("RCPT", "553 5.7.1 Sender address rejected", "smtp_553 5.7.1"),
+    ],
+)
+def test_while_the_server_takes_no_mail_known_and_unknown_alike_stay_queued_and_both_move_when_it_does(
+    server: SMTPServer, user: Any, api: API, monkeypatch: pytest.MonkeyPatch, stage: str, answer: str, reason: str
 ) -> None:
     monkeypatch.setattr(workers, "PROBE_SECONDS", 0.05)
-    server.on("CONNECT", DROP)
-    sweeps, found_down = the_sweeps(monkeypatch), threading.Event()
-    monkeypatch.setattr(workers.logger, "warning", lambda *_: found_down.set())
+    server.on(stage, answer)
+    sweeps, found_down, said = the_sweeps(monkeypatch), threading.Event(), list[str]()
+
+    def hear(text: str, *arguments: object) -> None:
+        said.append(text % arguments)
+        found_down.set()
+
+    monkeypatch.setattr(workers.logger, "warning", hear)
     api.request("early-bird@example.com")  # sets the first probe off
     assert found_down.wait(WAIT)
+    assert said == [f"the mail server is down: {reason}"]
     sweeps(2)  # a round that began before is over
 
     resets = [api.request("ada@example.com"), api.request("nobody@example.com")]
@@ -418,7 +432,7 @@ def test_while_the_server_is_down_known_and_unknown_alike_stay_queued_and_both_m
     assert [status and status["status"] for status in shown] == ["QUEUED", "QUEUED"]
 
     all_sent = wait_for_settled(1)
-    server.release("CONNECT")
+    server.release(stage)
     all_sent()
     assert recipients(server) == ["ada@example.com"]
     assert not ForgetPassword.objects.exclude(state=State.SENT).exists()
@@ -608,9 +622,9 @@ def test_a_process_that_ends_sends_what_it_has_begun(server: SMTPServer, tmp_pat
 from accounts import smtp
 busy, send = threading.Event(), smtp.Connection.send
 
-def send_and_tell(*args):
+def send_and_tell(*args, **options):
     busy.set()
-    send(*args)
+    send(*args, **options)
 
 smtp.Connection.send = send_and_tell
 ask()
@@ -887,9 +901,9 @@ def test_a_hand_holds_no_database_connection_while_a_mail_takes_long(
     held: list[bool] = []
     send = smtp.Connection.send
 
-    def note(connection: smtp.Connection, message: Any) -> None:
+    def note(connection: smtp.Connection, message: Any, **options: Any) -> None:
         held.append(connections["default"].connection is not None)
-        send(connection, message)
+        send(connection, message, **options)
 
     monkeypatch.setattr(smtp.Connection, "send", note)
     sent = wait_for_settled(1)
