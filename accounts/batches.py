@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import defaultdict
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from django.core.mail import EmailMessage
 from django.db import InterfaceError, OperationalError, transaction
@@ -75,12 +75,10 @@ class Batch:
         """Render and send one mail, or rehearse that of a decoy, and mark it, soon or at once."""
         try:
             with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest))
-            mailbox = _mailbox_of(record)
+            mailbox, message = _mail_of(record, with_code=with_code)
             if mailbox.reason:
-                # Writing a mail keeps the interpreter from answering requests. It must do so for decoys as well.
-                connection.rehearse(_rehearsal(record, with_code=with_code))
+                connection.rehearse(message)
             else:
-                message = _compose(record, mailbox, with_code=with_code)
                 connection.send(message, lease_ends=self._begun + conf.MAIL_LEASE_SECONDS)
         except (OperationalError, InterfaceError, TooManyConnections):
             raise  # the database is in trouble, or the server busy, whatever the mail
@@ -192,11 +190,30 @@ class Batch:
             ForgetPassword.objects.settle(pks, mail, self._claimed_at, timezone.now())
 
 
+def _mail_of(record: ForgetPassword, *, with_code: bool) -> tuple[Mailbox, EmailMessage]:
+    """The mail that is due, and where it goes; for a decoy, the mail that it would get if it were none.
+
+    Writing a mail keeps the interpreter from answering requests, so it is written for decoys as well.
+    """
+    match Mail(record.mail_due):
+        case Mail.CODE | Mail.LINK:
+            mailbox = _mailbox_of(record)
+            if mailbox.reason:
+                return mailbox, mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
+            # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
+            with_code = with_code and record.user is not None
+            return mailbox, mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
+        case Mail.CHANGED:
+            # News for the mailbox that proved the reset: a thief's next act may be to move the account, or to close it.
+            return Mailbox(record.email), mails.changed_mail(record, record.email)
+        case Mail.NONE:
+            raise ValueError("Nothing is due.")
+        case other:
+            assert_never(other)
+
+
 def _mailbox_of(record: ForgetPassword) -> Mailbox:
-    """Where the mail goes by what is true now: an account may have been closed, or moved, since it was looked up."""
-    if record.mail_due == Mail.CHANGED:
-        # News for the mailbox that proved the reset: a thief's next act may be to move the account, or to close it.
-        return Mailbox(record.email)
+    """Who may reset by what is true now: an account may have been closed, or moved, since it was looked up."""
     if record.killed_at is not None:
         return Mailbox(reason="superseded")
     if record.user is None:
@@ -205,19 +222,6 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
     # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
     moved = "" if fold(address) == fold(record.email) else "moved"
     return Mailbox(address, (record.user,), why_not_mailable(record.user) or moved)
-
-
-def _compose(record: ForgetPassword, mailbox: Mailbox, *, with_code: bool) -> EmailMessage:
-    if record.mail_due == Mail.CHANGED:
-        return mails.changed_mail(record, mailbox.address)
-    # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
-    with_code = with_code and record.user is not None
-    return mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
-
-
-def _rehearsal(record: ForgetPassword, *, with_code: bool) -> EmailMessage:
-    """The mail that a decoy would get, if it were no decoy."""
-    return mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
 
 
 def _behind(record: ForgetPassword) -> timedelta:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parseaddr
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,11 +53,14 @@ _NOT_SHOWN = re.compile(r"[.@/\\\u3002]|mailto:|(\d[\W_]*){5}|\d-\d{3}-", re.IGN
 For text in NFKC, in which full-width letters, digits and dots are plain ones.
 """
 
-_SUBJECTS = {
-    "code": _("Your code to reset the password"),
-    "link": _("Your link to reset the password"),
-    "changed": _("Your password was changed"),
-}
+
+class _Kind(Enum):
+    """A mail's subject, and the name of its templates."""
+
+    CODE = _("Your code to reset the password"), "reset"
+    LINK = _("Your link to reset the password"), "reset"
+    CHANGED = _("Your password was changed"), "changed"
+
 
 # Only these words are ever printed: a header that the asker wrote must not speak in a mail that we sign.
 _BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
@@ -85,12 +89,13 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     for number, user in enumerate(users, start=1):
         words[f"name{number}"] = _shown_name(user) or f"#{number}"
         words[f"url{number}"] = f"{conf.reset_page}#token={codes.link_token(record.pk, record.seed, account_of(user))}"
-    return _message("code" if code else "link", address, record, words, links=len(users))
+    return _message(_Kind.CODE if code else _Kind.LINK, address, record, words, links=len(users))
 
 
 def changed_mail(record: ForgetPassword, address: str) -> Letter:
     """The news that the password is another one now. Its only secret is the report token, which sets no password."""
-    return _message("changed", address, record, {"changed_at": _moment(record.completed_at or record.updated_at)})
+    words = {"changed_at": _moment(record.completed_at or record.updated_at)}
+    return _message(_Kind.CHANGED, address, record, words)
 
 
 def describe_client(user_agent: str) -> str:
@@ -120,20 +125,20 @@ _BLANK = re.compile("\ue000(\\w+)\ue001")
 
 
 @lru_cache(256)
-def _form(kind: str, language: str, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]) -> _Form:
+def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]) -> _Form:
     """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
     words = {name: f"\ue000{name}\ue001" for name in blanks}
     listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
     context = {"code": "", "asked_from": "", **dict(facts), **words, "links": listed}
-    template = "changed" if kind == "changed" else "reset"
+    subject, template = kind.value
     with translation.override(language):
         # The origin-bound code must be the very last line.
         text = render_to_string(f"accounts/mail/{template}.txt", context).strip() + "\n"
         html = render_to_string(f"accounts/mail/{template}.html", context)
-        return _Form(str(_SUBJECTS[kind]), text, html)
+        return _Form(str(subject), text, html)
 
 
-def _message(kind: str, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
+def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
     host = urlsplit(conf.reset_page).hostname or ""
     facts = {
         "answers_report": record.answers_id is not None,

@@ -78,22 +78,30 @@ schema = Schema(
 )
 
 
+def root_fields() -> dict[str, GraphQLField]:
+    """Every query, mutation and subscription, by its name."""
+    core = schema._schema
+    roots = (core.query_type, core.mutation_type, core.subscription_type)
+    return {name: field for root in roots if root for name, field in root.fields.items()}
+
+
 def fields_taking(*names: str) -> frozenset[str]:
     """The root fields that take an argument of one of these names, by itself or in an input."""
-    core = schema._schema
-    roots = [root for root in (core.query_type, core.mutation_type, core.subscription_type) if root]
-    fields = (item for root in roots for item in root.fields.items())
-    return frozenset(name for name, field in fields if not _taken_by(field).isdisjoint(names))
+    return frozenset(name for name, field in root_fields().items() if not arguments(field).isdisjoint(names))
 
 
-def _taken_by(field: GraphQLField) -> set[str]:
+def arguments(field: GraphQLField) -> set[str]:
+    """The names of what a field takes: its arguments, and the fields of those that are inputs."""
     inputs = [get_named_type(argument.type) for argument in field.args.values()]
     inner = [name for each in inputs if isinstance(each, GraphQLInputObjectType) for name in each.fields]
     return {*field.args, *inner}
 
 
-SECRET_CHECKING_FIELDS = fields_taking("code", "newPassword", "resetToken", "reportToken")
+SECRETS = frozenset({"code", "newPassword", "resetToken", "reportToken"})
+HANDLES = frozenset({"requestId"})
+"""Names of arguments. `tests/test_handles.py` asks of every other one whether it belongs here."""
+SECRET_CHECKING_FIELDS = fields_taking(*SECRETS)
 """Fields that say whether a secret was right; the HTTP view lets at most one of them into a document."""
-HANDLE_TAKING_FIELDS = fields_taking("requestId")
+HANDLE_TAKING_FIELDS = fields_taking(*HANDLES)
 """Fields that say what became of a reset: likewise, and none by GET. Its handle would stand in every access log, and
 many at a time would average a stranger's measurements for him."""

@@ -14,7 +14,15 @@ from django.test.utils import CaptureQueriesContext
 from accounts import limits, windows
 from accounts.models import ForgetPassword
 from accounts.querysets import SHOWN
-from backend.schema import HANDLE_TAKING_FIELDS, SECRET_CHECKING_FIELDS, fields_taking
+from backend.schema import (
+    HANDLE_TAKING_FIELDS,
+    HANDLES,
+    SECRET_CHECKING_FIELDS,
+    SECRETS,
+    arguments,
+    fields_taking,
+    root_fields,
+)
 from tests.conftest import API, NEW_PASSWORD, PostOffice, record_of
 
 KNOWN, UNKNOWN = "ada@example.com", "nobody@example.com"
@@ -37,6 +45,12 @@ def test_the_fields_that_take_a_handle_or_check_a_secret_are_as_expected() -> No
         "checkPassword",
         "reportPasswordReset",
     } == SECRET_CHECKING_FIELDS
+
+
+def test_every_argument_of_the_schema_is_a_secret_a_handle_or_known_to_be_neither() -> None:
+    """A new one goes into SECRETS or HANDLES of the schema, so that the guards hold for it, or here."""
+    neither = {"input", "email", "idempotencyKey", "locale"}
+    assert {name for field in root_fields().values() for name in arguments(field)} == SECRETS | HANDLES | neither
 
 
 def test_a_field_is_found_by_what_it_takes_wherever_it_stands() -> None:
