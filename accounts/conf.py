@@ -1,10 +1,31 @@
 """This app's settings, typed and with their defaults; `settings.py` overrides them by the same names."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.conf import settings
+
+_RATE = re.compile(r"(\d{1,9})/([1-9]\d{0,3})? ?(second|minute|hour|day)s?", re.ASCII)
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+
+
+class Rate(NamedTuple):
+    """At most so many within any so many seconds."""
+
+    most: int
+    seconds: int
+
+
+@lru_cache(64)
+def parse_rate(text: str) -> Rate:
+    """Read a rate such as `20/hour` or `5/10 minutes`, in seconds, minutes, hours or days. Raises ValueError."""
+    found = _RATE.fullmatch(text)
+    if not found:
+        raise ValueError("Not a rate, such as 20/hour or 5/10 minutes; there are seconds, minutes, hours and days.")
+    return Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
 
 
 class RecoverySettings:

@@ -8,14 +8,13 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
-from limits import RateLimitItem, parse
 
 from accounts import windows
-from accounts.conf import conf
+from accounts.conf import conf, parse_rate
 from accounts.exceptions import RateLimited, Text
 from accounts.windows import Taken, Window
 
@@ -129,7 +128,7 @@ def wait_for_mail(email_digest: str, client_ip: str) -> float:
 
 def window_of_address() -> int:
     """Seconds over which the mails to an address are counted."""
-    return int(_parsed(conf.THROTTLE_REQUEST_PER_EMAIL).get_expiry())
+    return parse_rate(conf.THROTTLE_REQUEST_PER_EMAIL).seconds
 
 
 def count_guess() -> Taken:
@@ -259,13 +258,8 @@ def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
 
 
 def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:
-    parsed = _parsed(rate)
-    return Window(f"{kind}:{whose}", parsed.amount * growth, parsed.get_expiry())
-
-
-@lru_cache(16)
-def _parsed(rate: str) -> RateLimitItem:
-    return parse(rate)
+    most, seconds = parse_rate(rate)
+    return Window(f"{kind}:{whose}", most * growth, seconds)
 
 
 def _start_again_after_fork() -> None:

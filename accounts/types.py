@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from datetime import datetime
 from typing import Annotated, Any, cast
@@ -199,56 +200,28 @@ class UnknownRequestError(Error):
     pass
 
 
-class InvalidInputHandler(strawberry.ExceptionHandler[exceptions.InvalidInput, InvalidInputError]):
-    def handle(
-        self, exception: exceptions.InvalidInput, *, field: StrawberryField, info: strawberry.Info
-    ) -> InvalidInputError:
-        return InvalidInputError(message=str(exception.message), field=exception.field)
+class RefusalHandler:
+    """Answers an exception by the error that has its name; each field of the error is an attribute of the exception.
 
+    A `strawberry.ExceptionHandler`.
+    """
 
-class RateLimitedHandler(strawberry.ExceptionHandler[exceptions.RateLimited, RateLimitedError]):
-    def handle(
-        self, exception: exceptions.RateLimited, *, field: StrawberryField, info: strawberry.Info
-    ) -> RateLimitedError:
-        return RateLimitedError(message=str(exception.message), retry_after=exception.retry_after)
+    def __init__(self, exception_type: type[exceptions.RecoveryError], error_type: type[Error]) -> None:
+        self.exception_type = exception_type
+        self.error_type = error_type
 
-
-class InvalidCodeHandler(strawberry.ExceptionHandler[exceptions.InvalidCode, InvalidCodeError]):
-    def handle(
-        self, exception: exceptions.InvalidCode, *, field: StrawberryField, info: strawberry.Info
-    ) -> InvalidCodeError:
-        return InvalidCodeError(message=str(exception.message), attempts_left=exception.attempts_left)
-
-
-class InvalidResetTokenHandler(strawberry.ExceptionHandler[exceptions.InvalidResetToken, InvalidResetTokenError]):
-    def handle(
-        self, exception: exceptions.InvalidResetToken, *, field: StrawberryField, info: strawberry.Info
-    ) -> InvalidResetTokenError:
-        return InvalidResetTokenError(message=str(exception.message))
-
-
-class PasswordRejectedHandler(strawberry.ExceptionHandler[exceptions.PasswordRejected, PasswordRejectedError]):
-    def handle(
-        self, exception: exceptions.PasswordRejected, *, field: StrawberryField, info: strawberry.Info
-    ) -> PasswordRejectedError:
-        violations = [PasswordViolation(code=each.code, message=each.message) for each in exception.violations]
-        return PasswordRejectedError(message=str(exception.message), violations=violations)
-
-
-class UnknownRequestHandler(strawberry.ExceptionHandler[exceptions.UnknownRequest, UnknownRequestError]):
-    def handle(
-        self, exception: exceptions.UnknownRequest, *, field: StrawberryField, info: strawberry.Info
-    ) -> UnknownRequestError:
-        return UnknownRequestError(message=str(exception.message))
+    def handle(self, exception: exceptions.RecoveryError, *, field: StrawberryField, info: strawberry.Info) -> Error:
+        facts = {each.name: getattr(exception, each.name) for each in dataclasses.fields(self.error_type)}
+        return self.error_type(**{**facts, "message": str(exception.message)})
 
 
 EXCEPTION_HANDLERS: tuple[strawberry.ExceptionHandler[Any, Any], ...] = (
-    InvalidInputHandler(),
-    RateLimitedHandler(),
-    InvalidCodeHandler(),
-    InvalidResetTokenHandler(),
-    PasswordRejectedHandler(),
-    UnknownRequestHandler(),
+    RefusalHandler(exceptions.InvalidInput, InvalidInputError),
+    RefusalHandler(exceptions.RateLimited, RateLimitedError),
+    RefusalHandler(exceptions.InvalidCode, InvalidCodeError),
+    RefusalHandler(exceptions.InvalidResetToken, InvalidResetTokenError),
+    RefusalHandler(exceptions.PasswordRejected, PasswordRejectedError),
+    RefusalHandler(exceptions.UnknownRequest, UnknownRequestError),
 )
 
 # --- Successes and payloads ------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def reset() -> None:
 
 
 class Memory:
-    """Counts in this process. The limits library's memory would do, but fails when threads hit it side by side."""
+    """Counts in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

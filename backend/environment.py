@@ -17,7 +17,8 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import DomainNameValidator, validate_email
 from environs import Env, EnvValidationError
 from environs import validate as checks
-from limits import parse as parse_rate
+
+from accounts.conf import parse_rate
 
 LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
 """Characters of a key, and different ones among them: what Django's security.W009 asks for."""
@@ -62,7 +63,7 @@ class Environment(Env):
         return default if value is None else value
 
     def rate(self, variable: str, default: str) -> str:
-        """A rate such as `20/hour`, in the notation of the limits library."""
+        """A rate such as `20/hour`."""
         return self._parsed(variable, default, lambda text: (parse_rate(text), text)[1])
 
     def origin(self, variable: str, default: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from accounts import limits, windows
+from accounts.conf import parse_rate
 from accounts.exceptions import RateLimited
 from accounts.windows import FALLEN_BACK, Memory, Window
 from tests.conftest import API, PostOffice
@@ -47,6 +48,33 @@ def crowd(call: Callable[[int], bool]) -> int:
 
     with ThreadPoolExecutor(CROWD) as pool:
         return sum(pool.map(run, range(CROWD)))
+
+
+# --- rates -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("0/second", (0, 1)),
+        ("60/minute", (60, 60)),
+        ("20/hour", (20, 3600)),
+        ("20/hours", (20, 3600)),
+        ("5/10minutes", (5, 600)),
+        ("10/2 hours", (10, 7200)),
+        ("999999999/day", (999_999_999, 86_400)),
+    ],
+)
+def test_a_rate_is_a_number_and_a_unit(text: str, rate: tuple[int, int]) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "20", "/hour", "-1/hour", "1.5/hour", "20/Hour", "20 / hour", "20/0 hours", "9999999999/day"]
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 20/hour"):
+        parse_rate(text)
 
 
 # --- exact -----------------------------------------------------------------------------------------------------------
