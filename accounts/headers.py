@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from email.charset import Charset
 from functools import lru_cache
-from itertools import repeat
+from itertools import groupby, repeat
 
 from accounts.addresses import MAX_LENGTH, UnmailableAddress, ascii_address
 
@@ -82,7 +82,13 @@ def unstructured(text: str) -> str:
 def phrase(name: str) -> str:
     """A name that stands before an address, as a header holds it."""
     written = name if _ATOMS.fullmatch(name) else '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
-    return written if _is_plain(written) else _encoded(name)
+    if _is_plain(written):
+        return written
+    if " ".join(words := name.split()) != name:
+        return _encoded(name)
+    # As few encoded words next to each other as can be: Python's newer parser leaves the blank between them standing.
+    runs = groupby(words, key=lambda word: bool(_ATOMS.fullmatch(word)) and _is_plain(word))
+    return " ".join(text if is_plain else _encoded(text) for is_plain, run in runs for text in [" ".join(run)])
 
 
 def fold(line: str) -> str:

@@ -60,6 +60,32 @@ def by_the_newer_parser(made: Letter) -> Any:
     return message
 
 
+def named(name: str) -> Letter:
+    made = letter()
+    made.from_email = Sender(name, ADDRESS).mailbox
+    return made
+
+
+def name_by_the_older_parser(made: Letter) -> str:
+    read, address = parseaddr(by_the_older_parser(made, "From"))
+    assert address == ADDRESS
+    return str(make_header(decode_header(read)))
+
+
+def name_by_the_newer_parser(made: Letter) -> str:
+    (mailbox,) = by_the_newer_parser(made)["From"].addresses
+    assert mailbox.addr_spec == ADDRESS
+    return str(mailbox.display_name)
+
+
+def is_alike(read: str, written: str) -> bool:
+    """Equal but for blanks: in names the newer parser keeps those between encoded words, against RFC 2047 section 6.2.
+
+    So it does with what its own generator has written.
+    """
+    return re.sub(r"\s", "", read) == re.sub(r"\s", "", written)
+
+
 def is_proper(made: Letter) -> bool:
     lines = head(made)
     assert all(len(line) <= 78 for line in lines)
@@ -80,13 +106,23 @@ def test_a_long_subject_is_short_lines_that_are_read_as_it_was_written(text: str
 
 @pytest.mark.parametrize("name", LONG.values(), ids=LONG)
 def test_a_long_name_of_a_sender_is_short_lines_that_are_read_as_it_was_written(name: str) -> None:
-    made = Letter("Code", "1\n", ADDRESS, ["ada@example.com"], headers={"Message-ID": "<a@example.com>"})
-    made.from_email = Sender(name, ADDRESS).mailbox
-    assert is_proper(made)
-    (mailbox,) = by_the_newer_parser(made)["From"].addresses
-    assert (mailbox.display_name, mailbox.addr_spec) == (name, ADDRESS)
-    read, address = parseaddr(by_the_older_parser(made, "From"))
-    assert (str(make_header(decode_header(read))), address) == (name, ADDRESS)
+    assert is_proper(named(name))
+    assert name_by_the_older_parser(named(name)) == name
+    assert is_alike(name_by_the_newer_parser(named(name)), name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Kontowiederherstellung für alle Bürger und Bürgerinnen der Stadt Übersee am schönen See",
+        "Café",
+        "Größe, Maß & Co.",
+        KOREAN[:12].strip(),
+        'Der "größte" Hund',
+    ],
+)
+def test_a_name_in_which_no_two_encoded_words_meet_is_read_as_it_was_written_by_each_parser(name: str) -> None:
+    assert name_by_the_newer_parser(named(name)) == name_by_the_older_parser(named(name)) == name
 
 
 @given(texts)
@@ -101,11 +137,9 @@ def test_any_subject_is_read_as_it_was_written(text: str) -> None:
 
 @given(texts)
 def test_any_name_of_a_sender_is_read_as_it_was_written(name: str) -> None:
-    made = letter()
-    made.from_email = Sender(name, ADDRESS).mailbox
-    assert is_proper(made)
-    (mailbox,) = by_the_newer_parser(made)["From"].addresses
-    assert (mailbox.display_name, mailbox.addr_spec) == (name, ADDRESS)
+    assert is_proper(named(name))
+    assert name_by_the_older_parser(named(name)) == name
+    assert is_alike(name_by_the_newer_parser(named(name)), name)
 
 
 @pytest.mark.parametrize("text", ["한" * 100, "🔑" * 100, "é" * 200, "aé" * 100])
@@ -212,7 +246,8 @@ def test_a_good_sender_is_read_and_is_the_same_in_header_and_envelope(
         (taken,) = server.letters
     assert taken.sender == sender.address
     (mailbox,) = taken.message["From"].addresses
-    assert (mailbox.display_name, mailbox.addr_spec) == expected
+    assert is_alike(mailbox.display_name, sender.name)
+    assert mailbox.addr_spec == sender.address
 
 
 @pytest.mark.parametrize(("text", "told"), BAD.items())
