@@ -33,6 +33,9 @@ _MENDS = {9: _CLOCK, 10: _CLOCK, 18: _OWN_CA, 19: _OWN_CA, 20: _OWN_CA, 21: _OWN
 _TLS_PORTS = "EMAIL_USE_SSL is for TLS from the start (port 465 most often), EMAIL_USE_TLS for STARTTLS (587 or 25)."
 
 
+_HUNG_UP = (smtplib.SMTPServerDisconnected, ConnectionResetError, BrokenPipeError)
+
+
 class Command(BaseCommand):
     help = "Connect to the mail server as the mailer does, and say what it offers; with --to, mail one test mail."
 
@@ -148,47 +151,48 @@ def _why(error: Exception, backend: Any) -> str:
     """What has failed and what to do, without the error's own words, which may hold the password."""
     if not isinstance(backend, EmailBackend):
         return f"{_dotted(backend)} fails with {type(error).__name__}: its documentation says what that means."
-    where = f"{backend.host}, port {backend.port}"
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        code, said = next(iter(error.recipients.values()))
-        return f"The server refuses the recipient: {_said(backend, code, said)}."
+        return f"The server refuses the recipient: {_said(backend, *next(iter(error.recipients.values())))}."
     if isinstance(error, smtplib.SMTPResponseException):
         return _refused(error, _said(backend, error.smtp_code, error.smtp_error))
+    if isinstance(error, smtplib.SMTPNotSupportedError) and "STARTTLS" in str(error):
+        return f"The server offers no STARTTLS. {_TLS_PORTS} Without either, mails go in the clear."
+    if isinstance(error, (smtplib.SMTPException, UnicodeError)) and not isinstance(error, _HUNG_UP):
+        return (
+            "The server offers no login that can be used. Many offer it over TLS alone (EMAIL_USE_TLS, EMAIL_USE_SSL); "
+            "one that wants none wants no EMAIL_HOST_USER and EMAIL_HOST_PASSWORD."
+        )
+    return _unreached(error, backend, f"{backend.host}, port {backend.port}")
+
+
+def _unreached(error: Exception, backend: Any, where: str) -> str:
+    """The same of a server that did not get so far as to refuse something."""
     if isinstance(error, ssl.SSLCertVerificationError):
         mend = _MENDS.get(error.verify_code, "Ask whoever runs the server.")
         return f"The certificate of {where}, does not verify: {error.verify_message.rstrip('.')}. {mend}"
     if classify(error).reason == "timeout":
         return (
-            f"{where}, is silent for {backend.timeout} seconds. A firewall may swallow what is sent there; and a server "
-            f"with TLS from the start waits for it. {_TLS_PORTS}"
+            f"{where}, is silent for {backend.timeout} seconds. A firewall may swallow what is sent there; and a "
+            f"server that speaks TLS from the start waits for it. {_TLS_PORTS}"
         )
     if isinstance(error, ssl.SSLError):
         return f"{where}, does not speak TLS as it is asked to ({error.reason}). {_TLS_PORTS}"
-    if isinstance(error, smtplib.SMTPServerDisconnected):
+    if isinstance(error, _HUNG_UP):
         return f"{where}, has hung up without a word. It may not want this machine, or want TLS. {_TLS_PORTS}"
-    if isinstance(error, smtplib.SMTPNotSupportedError) and "STARTTLS" in str(error):
-        return f"The server offers no STARTTLS. {_TLS_PORTS} Without either, mails go in the clear."
-    if isinstance(error, (smtplib.SMTPException, UnicodeError)):
-        return (
-            "The server offers no login that can be used. Many offer it over TLS alone (EMAIL_USE_TLS, EMAIL_USE_SSL); "
-            "one that wants none wants no EMAIL_HOST_USER and EMAIL_HOST_PASSWORD."
-        )
     if isinstance(error, socket.gaierror):
         return f"No host is known as {backend.host}: check EMAIL_HOST, and this machine's name servers."
     if isinstance(error, ConnectionRefusedError):
         return f"Nothing listens at {where}: check EMAIL_HOST and EMAIL_PORT, and whether a firewall refuses."
     if isinstance(error, OSError):
-        return (
-            f"There is no way to {where} ({error.strerror or type(error).__name__}): check EMAIL_HOST and the network."
-        )
+        return f"There is no way to {where} ({error.strerror or type(error).__name__}): check EMAIL_HOST and network."
     return f"The mail backend fails with {type(error).__name__}."
 
 
 def _refused(error: smtplib.SMTPResponseException, said: str) -> str:
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return (
-            f"The server refuses the login: {said}. Check EMAIL_HOST_USER and EMAIL_HOST_PASSWORD; some providers want a "
-            "password for programs, or a key, instead of one's own."
+            f"The server refuses the login: {said}. Check EMAIL_HOST_USER and EMAIL_HOST_PASSWORD; some providers want "
+            "a password for programs, or a key, instead of one's own."
         )
     if isinstance(error, smtplib.SMTPConnectError):
         return f"The server turns this machine away: {said}. Try again later, or ask whoever runs it."
