@@ -53,7 +53,7 @@ class Command(BaseCommand):
                 self._send(backend, letter)
         except CommandError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever a backend may raise is said in a sentence)
             with suppress(Exception):
                 self._offers(backend._partial_connection)
             raise CommandError(_why(error, backend)) from None  # its text may hold the password
@@ -90,8 +90,11 @@ class Command(BaseCommand):
         self.stdout.write(f"{session.sock.version()} is spoken, and the certificate {verifies}; it ends {until}.")
 
     def _offers(self, session: Any) -> None:
-        offered = ", ".join(f"{name.upper()} {words}".strip() for name, words in sorted(session.esmtp_features.items()))
-        self.stdout.write(f"The server offers: {_printable(offered) or 'no extension'}.")
+        # Each word once: some servers offer AUTH in its older form, too.
+        offered = [
+            " ".join(dict.fromkeys([name.upper(), *words.split()])) for name, words in session.esmtp_features.items()
+        ]
+        self.stdout.write(f"The server offers: {_printable(', '.join(sorted(offered))) or 'no extension'}.")
 
     def _describe(self, backend: Any) -> None:
         name = _dotted(backend)
@@ -157,7 +160,8 @@ def _why(error: Exception, backend: Any) -> str:
         return _refused(error, _said(backend, error.smtp_code, error.smtp_error))
     if isinstance(error, smtplib.SMTPNotSupportedError) and "STARTTLS" in str(error):
         return f"The server offers no STARTTLS. {_TLS_PORTS} Without either, mails go in the clear."
-    if isinstance(error, (smtplib.SMTPException, UnicodeError)) and not isinstance(error, _HUNG_UP):
+    cannot_say_it = isinstance(error, UnicodeEncodeError) and error.encoding == "ascii"
+    if cannot_say_it or (isinstance(error, smtplib.SMTPException) and not isinstance(error, _HUNG_UP)):
         return (
             "The server offers no login that can be used. Many offer it over TLS alone (EMAIL_USE_TLS, EMAIL_USE_SSL); "
             "one that wants none wants no EMAIL_HOST_USER and EMAIL_HOST_PASSWORD."
@@ -179,7 +183,7 @@ def _unreached(error: Exception, backend: Any, where: str) -> str:
         return f"{where}, does not speak TLS as it is asked to ({error.reason}). {_TLS_PORTS}"
     if isinstance(error, _HUNG_UP):
         return f"{where}, has hung up without a word. It may not want this machine, or want TLS. {_TLS_PORTS}"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, (socket.gaierror, UnicodeError)):
         return f"No host is known as {backend.host}: check EMAIL_HOST, and this machine's name servers."
     if isinstance(error, ConnectionRefusedError):
         return f"Nothing listens at {where}: check EMAIL_HOST and EMAIL_PORT, and whether a firewall refuses."
