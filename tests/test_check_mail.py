@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 
 from accounts.smtp import Connection, Failure, classify
 from tests.smtp_server import CERTIFICATES, DROP, HOLD, SMTPServer, certified, closed_port, mail_server, point_mail_at
-from tests.test_environment import PRODUCTION, manage
+from tests.test_environment import PRODUCTION, ROOT, manage
 from tests.test_mail_headers import letter
 
 PASSWORD = "hunter2-mail"  # noqa: S105 (of a login that lives for one test)
@@ -343,3 +343,11 @@ def test_the_mailer_trusts_a_private_ca_by_the_same_variable(
     connection.send(letter())
     connection.close()
     assert len(server.letters) == 1
+
+
+def test_the_page_for_support_quotes_what_is_said() -> None:
+    page = (ROOT / "docs" / "check-mail.md").read_text()
+    source = (ROOT / "accounts" / "management" / "commands" / "check_mail.py").read_text()
+    quoted = [phrase for row in re.findall(r"^\| (.+?) \|", page, re.MULTILINE)[1:] for phrase in row.split("; ")]
+    assert len(quoted) == 13
+    assert [phrase for phrase in quoted if phrase not in source] == []
