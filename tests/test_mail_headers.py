@@ -111,6 +111,12 @@ def test_a_long_name_of_a_sender_is_short_lines_that_are_read_as_it_was_written(
     assert is_alike(name_by_the_newer_parser(named(name)), name)
 
 
+@pytest.mark.parametrize("name", [name for name in LONG.values() if "=?" not in name and len(name) <= LONGEST_NAME])
+def test_a_long_name_that_is_set_makes_short_lines_and_no_empty_one(name: str) -> None:
+    assert is_proper(letter(sender=quoted(name)))
+    assert name_by_the_older_parser(letter(sender=quoted(name))) == name
+
+
 @pytest.mark.parametrize(
     "name",
     [
