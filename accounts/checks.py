@@ -24,6 +24,7 @@ from django.utils.module_loading import import_string
 
 from accounts import limits
 from accounts.conf import conf
+from accounts.headers import BadSender, parse_sender
 from accounts.lookup import is_indexed
 
 Found = Iterator[CheckMessage]
@@ -42,7 +43,7 @@ MAIL_FOR_NOBODY = ("console", "filebased", "locmem", "dummy")
 
 def register() -> None:
     """Register every check of this app."""
-    for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits):
+    for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits, check_sender):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_transactions, check_address_index, check_blanks_around_addresses):
         checks.register(_listed(check), Tags.database)
@@ -145,6 +146,14 @@ def check_link_outlives_limits() -> Found:
                 f"or {name} ({getattr(conf, name)}) {lives} seconds at most."
             )
             yield Error(message, hint=hint, id="accounts.E010")
+
+
+def check_sender() -> Found:
+    """E011: a mail from nobody is never sent, and the page says all the same that it is on its way."""
+    try:
+        parse_sender(settings.DEFAULT_FROM_EMAIL)
+    except BadSender as error:
+        yield Error("No mail can come from DEFAULT_FROM_EMAIL.", hint=str(error), id="accounts.E011")
 
 
 def check_mail_lease() -> Found:

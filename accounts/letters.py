@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from email.header import Header
 from email.mime.multipart import MIMEMultipart
 from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import Compat32
-from email.utils import format_datetime, formataddr, parseaddr
+from email.utils import format_datetime
 from typing import Any
 
 from django.core.mail import EmailMultiAlternatives
 from django.utils import timezone
 
 from accounts.addresses import ascii_address
+from accounts.headers import SHORT_LINE, fold, parse_sender, unstructured
 
 MAX_LINE = 998
 """Characters of a line: RFC 5322 section 2.1.1."""
 
-SHORT_LINE = 78
-"""Characters of a line that need no folding: the same section."""
-
 
 class _Policy(Compat32):
-    """Writes a header that fits its line as it stands; taking it apart to fold it is half of what MIME costs."""
+    """Writes each header as `headers` would have it, without taking it apart first: that is half of what MIME costs."""
 
     def fold_binary(self, name: str, value: Any) -> bytes:
-        line = f"{name}: {value}"
-        # A Message-ID has no place to fold it but right after its name, and not everybody reads that.
-        longest = MAX_LINE if name == "Message-ID" else SHORT_LINE
-        if isinstance(value, str) and len(line) <= longest and line.isascii() and line.isprintable():
-            return f"{line}{self.linesep}".encode()
-        return super().fold_binary(name, value)
+        return f"{fold(f'{name}: {value}')}{self.linesep}".encode()
 
 
 _POLICY = _Policy(linesep="\r\n", mangle_from_=False, max_line_length=SHORT_LINE)
@@ -45,11 +37,13 @@ class Letter(EmailMultiAlternatives):
     here and of one shape, so the older classes of the standard library do, and make the same bytes on every Django.
 
     Addresses are put into ASCII once, here. So header and envelope name the same mailbox, whatever writes the envelope.
-    Raises UnmailableAddress.
+    Raises UnmailableAddress and BadSender.
     """
 
     def __init__(self, subject: str, text: str, sender: str, to: Sequence[str], *, headers: Mapping[str, str]) -> None:
-        super().__init__(subject, text, _sender(sender), [ascii_address(each) for each in to], headers=dict(headers))
+        super().__init__(
+            subject, text, parse_sender(sender).mailbox, [ascii_address(each) for each in to], headers=dict(headers)
+        )
 
     def message(self, **options: Any) -> Any:
         """The MIME message.
@@ -58,7 +52,7 @@ class Letter(EmailMultiAlternatives):
         """
         headers = {str(name): str(value) for name, value in self.extra_headers.items()}
         mime = _Mime("alternative", boundary=f"={headers['Message-ID'].strip('<>').partition('@')[0]}=", policy=_POLICY)
-        mime["Subject"] = Header(str(self.subject), header_name="Subject").encode()
+        mime["Subject"] = unstructured(str(self.subject))
         mime["From"] = self.from_email
         mime["To"] = ", ".join(self.to)
         mime["Date"] = format_datetime(timezone.now())
@@ -86,9 +80,3 @@ def _part(kind: str, text: str) -> MIMENonMultipart:
         part["Content-Transfer-Encoding"] = "base64"
         part.set_payload(base64.encodebytes("\r\n".join(text.split("\n")).encode()).decode())
     return part
-
-
-def _sender(sender: str) -> str:
-    """The address to send from, with its name if it has one."""
-    name, plain = parseaddr(sender)
-    return formataddr((name, ascii_address(plain)))

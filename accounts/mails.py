@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parseaddr
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -21,8 +20,8 @@ from django.utils.translation import get_supported_language_variant
 from django.utils.translation import gettext_lazy as _
 
 from accounts import codes
-from accounts.addresses import ascii_domain
 from accounts.conf import REPORT_LIFETIME, conf
+from accounts.headers import parse_sender
 from accounts.letters import Letter
 from accounts.models import ForgetPassword, account_of
 
@@ -152,11 +151,11 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
     blanks = tuple(name for name, word in words.items() if word)
     form = _form(kind, _language(record.locale), blanks, links, tuple(facts.items()))
     text, html = form.fill(words)
-    sender_host = ascii_domain(parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]) or host
+    sender = parse_sender(settings.DEFAULT_FROM_EMAIL)
     headers = {
         # The same for every try: a server that has it already can tell, and so can a reader of two. Another for each
         # mail that a person asks for: where the former one has been deleted, stores would hide a second of its name.
-        "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}.{record.resends}@{sender_host}>",
+        "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}.{record.resends}@{sender.domain}>",
         "Auto-Submitted": "auto-generated",
     }
     message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)

@@ -6,19 +6,19 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
-from email.utils import parseaddr
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.core.validators import DomainNameValidator, validate_email
+from django.core.validators import DomainNameValidator
 from environs import Env, EnvValidationError
 from environs import validate as checks
 
 from accounts.conf import parse_rate
+from accounts.headers import BadSender, parse_sender
 
 LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
 """Characters of a key, and different ones among them: what Django's security.W009 asks for."""
@@ -94,9 +94,9 @@ class Environment(Env):
         """An address to send from, with a name if it likes: Support <support@example.com>."""
         text = self.str(variable, default) or default
         try:
-            validate_email(parseaddr(text)[1].replace("127.0.0.1", "localhost"))
-        except ValidationError:
-            self.problem(variable, "Not an address to send from, such as Support <support@example.com>.")
+            parse_sender(text)
+        except BadSender as error:
+            self.problem(variable, str(error))
         return text
 
     def web_url(self, variable: str, default: str = "") -> str:
@@ -142,14 +142,23 @@ def _host(text: str) -> str:
     inner = text[1:-1] if text[:1] + text[-1:] == "[]" else ""
     try:
         if inner.startswith("IPv6:"):
-            IPv6Address(inner.removeprefix("IPv6:"))
+            ipaddress.IPv6Address(inner.removeprefix("IPv6:"))
         elif inner:
-            IPv4Address(inner)
+            ipaddress.IPv4Address(inner)
         else:
             DomainNameValidator(accept_idna=False)(text)
     except (ValueError, ValidationError):
         raise ValueError("Not a full host name, such as mail.example.com, nor one such as [192.0.2.1].") from None
     return text
+
+
+def mail_domain(host: str) -> str:
+    """A host as an address names it: an IP address stands in brackets there (RFC 5321 section 4.1.3)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
 
 def _web_url(text: str) -> str:

@@ -10,7 +10,7 @@ from django.core.management.utils import get_random_secret_key
 
 from backend import logs
 from backend.bounds import MAX_BODY
-from backend.environment import Environment
+from backend.environment import Environment, mail_domain
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -189,7 +189,7 @@ THROTTLE_STATUS_PER_IP = env.rate("THROTTLE_STATUS_PER_IP", "300/minute")
 
 # --- Mail ------------------------------------------------------------------------------------------------------------
 
-DEFAULT_FROM_EMAIL = env.sender("DEFAULT_FROM_EMAIL", f"no-reply@{urlsplit(PUBLIC_URL).hostname}")
+DEFAULT_FROM_EMAIL = env.sender("DEFAULT_FROM_EMAIL", f"no-reply@{mail_domain(urlsplit(PUBLIC_URL).hostname or '')}")
 EMAIL_HOST_GIVEN = env.str("EMAIL_HOST", "") or ""
 SMTP: dict[str, Any] = {
     "host": EMAIL_HOST_GIVEN or "localhost",

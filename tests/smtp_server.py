@@ -18,12 +18,14 @@ import asyncio
 import email
 import email.policy
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import django
@@ -36,6 +38,7 @@ HOLD = "HOLD"
 
 CHALLENGE = b"<1896.697170952@mail.example.com>"
 """What CRAM-MD5 asks for a digest of."""
+CERTIFICATES = Path(__file__).parent / "certificates"
 SMTP_BACKEND = "accounts.smtp_backend.EmailBackend"
 SETTINGS_BEFORE_MAILERS = {
     "host": "EMAIL_HOST",
@@ -76,6 +79,10 @@ class SMTPServer:
     def __init__(self) -> None:
         self.port = 0
         self.listening = False
+        self.tls: ssl.SSLContext | None = None
+        """What STARTTLS is answered with; without it, it is not offered."""
+        self.tls_from_start = False
+        """Whether every connection begins with TLS instead; it counts from `come_back` on."""
         self.letters: list[Delivery] = []
         self.refused: dict[str, str] = {}
         """Recipients and what they are answered, such as `{"bad@example.com": "550 5.1.1 Nobody here"}`."""
@@ -154,7 +161,8 @@ class SMTPServer:
             await asyncio.sleep(0)  # the cut connections are told so in the next round of the loop
 
     async def _listen(self) -> None:
-        self._listener = await self._loop.create_server(lambda: _Session(self), sock=_bound(self.port))
+        tls = self.tls if self.tls_from_start else None
+        self._listener = await self._loop.create_server(lambda: _Session(self), sock=_bound(self.port), ssl=tls)
         self._change(listening=True)
 
     async def _stop_listening(self) -> None:
@@ -217,6 +225,7 @@ class _Session(SMTP):
         super().__init__(
             _Handler(server, self),
             hostname="localhost",
+            tls_context=None if server.tls_from_start else server.tls,
             loop=asyncio.get_running_loop(),
             enable_SMTPUTF8=True,
             auth_require_tls=False,
@@ -320,6 +329,13 @@ def mail_server(settings: Any, **options: Any) -> Iterator[SMTPServer]:
     with SMTPServer() as server:
         point_mail_at(settings, server.port, **options)
         yield server
+
+
+def certified(name: str) -> ssl.SSLContext:
+    """What a server with one of the certificates needs: `server`, `expired` or `elsewhere`, each of a private CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / f"{name}.pem", CERTIFICATES / "key.pem")
+    return context
 
 
 def environment(port: int) -> dict[str, str]:

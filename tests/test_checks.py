@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core import checks
 
-from accounts.checks import check_link_outlives_limits
+from accounts.checks import check_link_outlives_limits, check_sender
 from tests.test_environment import PRODUCTION, ROOT, manage
 
 PROPER = {
@@ -101,6 +101,9 @@ def test_settings_as_they_should_be_are_told_nothing(proper: Any) -> None:
             },
             ["E010"],
         ),
+        ({"DEFAULT_FROM_EMAIL": "Foo: bar <a@example.com>"}, ["E011"]),
+        ({"DEFAULT_FROM_EMAIL": '"Foo: bar" <a@example.com>'}, []),
+        ({"DEFAULT_FROM_EMAIL": "webmaster@localhost"}, []),
         ({"MAIL_LEASE_SECONDS": 60}, ["W001"]),
         ({"MAIL_LEASE_SECONDS": 61}, []),
         ({"REDIS_URL": ""}, ["W002"]),
@@ -133,6 +136,15 @@ def test_a_link_that_dies_too_soon_is_told_at_every_start_with_the_numbers(prope
     assert found(deploy=False) == ["E010"]
     proper.DEBUG, proper.PUBLIC_URL = True, "http://127.0.0.1:8000"
     assert found(deploy=False) == ["E010"]
+
+
+def test_a_host_that_sets_a_bad_sender_is_told_the_mend_at_every_start(proper: Any) -> None:
+    proper.DEFAULT_FROM_EMAIL = "a@example.com <a@example.com>"
+    (error,) = check_sender()
+    assert 'quote the name, as in "a@example.com" <a@example.com>' in str(error.hint)
+    assert found(deploy=False) == ["E011"]
+    proper.DEBUG, proper.PUBLIC_URL = True, "http://127.0.0.1:8000"
+    assert found(deploy=False) == ["E011"]
 
 
 class QuickHasher(PBKDF2PasswordHasher):

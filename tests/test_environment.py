@@ -185,6 +185,29 @@ def test_the_public_url_is_an_origin_and_nothing_more(url: str) -> None:
     assert "PUBLIC_URL: Not a" in problems(**{**PRODUCTION, "PUBLIC_URL": url})
 
 
+@pytest.mark.parametrize(
+    ("sender", "told"),
+    [
+        ("a@example.com <a@example.com>", 'quote the name, as in "a@example.com" <a@example.com>'),
+        ("Foo: bar <a@example.com>", 'quote the name, as in "Foo: bar" <a@example.com>'),
+        ("a@example.com, b@example.com", "several addresses"),
+        ("Support", "no address"),
+        ("josé@example.com", "not ASCII"),
+    ],
+)
+def test_a_sender_that_could_never_mail_stops_the_start_and_is_told_the_mend(sender: str, told: str) -> None:
+    said = problems(**{**PRODUCTION, "DEFAULT_FROM_EMAIL": sender, "PORT": "eighty"})
+    (line,) = [line for line in said.splitlines() if line.startswith("  DEFAULT_FROM_EMAIL: ")]
+    assert told in line
+    assert "  PORT: " in said
+
+
+def test_a_sender_in_another_encoding_than_utf_8_is_told_so_without_a_traceback() -> None:
+    result = manage("check", **PRODUCTION, DEFAULT_FROM_EMAIL="Caf\udce9 <a@example.com>")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1:] == ["  DEFAULT_FROM_EMAIL: It is not in UTF-8."]
+
+
 # --- Good values -----------------------------------------------------------------------------------------------------
 
 
@@ -307,3 +330,15 @@ def test_senders_go_by_their_former_name_too_and_the_present_one_counts() -> Non
     assert load(**PRODUCTION)["MAIL_SENDERS"] == 32
     assert load(**PRODUCTION, MAIL_THREADS="3")["MAIL_SENDERS"] == 3
     assert load(**PRODUCTION, MAIL_THREADS="3", MAIL_SENDERS="5")["MAIL_SENDERS"] == 5
+
+
+@pytest.mark.parametrize(
+    ("url", "sender"),
+    [
+        ("http://127.0.0.1:8000", "no-reply@[127.0.0.1]"),
+        ("http://[::1]:8000", "no-reply@[IPv6:::1]"),
+        ("http://localhost:8000", "no-reply@localhost"),
+    ],
+)
+def test_without_a_sender_mails_come_from_the_public_urls_host(url: str, sender: str) -> None:
+    assert load(DEBUG="1", PUBLIC_URL=url)["DEFAULT_FROM_EMAIL"] == sender

@@ -40,7 +40,7 @@ COLUMNS = {
     "the ground": (
         "accounts  accounts.admin  accounts.checks  accounts.migrations",
         "accounts.models",
-        "accounts.querysets  accounts.limits  accounts.lookup  accounts.pace  accounts.passwords",
+        "accounts.querysets  accounts.headers  accounts.limits  accounts.lookup  accounts.pace  accounts.passwords",
         "accounts.addresses  accounts.codes  accounts.filters  accounts.hashing  accounts.pwned  accounts.windows",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
