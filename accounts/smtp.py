@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from email.utils import parseaddr
 from typing import Any
 
 import django
@@ -21,8 +20,9 @@ from django.conf import settings
 from django.core import mail
 from django.core.mail import EmailMessage
 
-from accounts.addresses import UnmailableAddress, ascii_address
+from accounts.addresses import UnmailableAddress
 from accounts.conf import conf
+from accounts.headers import BadSender, parse_sender
 from accounts.smtp_backend import MailUnanswered
 
 STALE_SECONDS = 20
@@ -241,7 +241,7 @@ def why_down() -> str:
     except smtplib.SMTPConnectError as refused:
         is_up = _is_put_off(refused) and (Connection.open_now > 0 or "4.7." in str(refused.smtp_error))
         return "" if is_up else classify(refused).reason
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, smtplib.SMTPException, BadSender) as error:
         return classify(error).reason
     finally:
         with suppress(OSError, smtplib.SMTPException):
@@ -254,7 +254,7 @@ def _why_it_takes_nothing(session: smtplib.SMTP) -> str:
     Of the answers to the recipient, those count that are about us or the server. That there is no such mailbox, or that
     it shall come back later (greylisting, 4.7.x), says nothing about others.
     """
-    sender = ascii_address(parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
+    sender = parse_sender(str(settings.DEFAULT_FROM_EMAIL)).address
     session.ehlo_or_helo_if_needed()
     code, said = session.mail(sender)
     if code >= 400:
@@ -289,6 +289,8 @@ def classify(error: Exception) -> Failure:
 
 def _reason(error: Exception) -> str:
     """Name what no mail server has said."""
+    if isinstance(error, BadSender):
+        return "sender"
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "tls" if "STARTTLS" in str(error) else "auth"
     if type(error) is smtplib.SMTPException:  # smtplib's, where a server and we have no way to log in in common

@@ -24,11 +24,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import django
+import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 DROP = "DROP"
@@ -38,7 +40,8 @@ HOLD = "HOLD"
 
 CHALLENGE = b"<1896.697170952@mail.example.com>"
 """What CRAM-MD5 asks for a digest of."""
-CERTIFICATES = Path(__file__).parent / "certificates"
+CERTIFICATES = {"server": ["127.0.0.1", "localhost"], "expired": ["127.0.0.1"], "elsewhere": ["mail.example.com"]}
+"""Of a private CA, and the names they are for."""
 SMTP_BACKEND = "accounts.smtp_backend.EmailBackend"
 SETTINGS_BEFORE_MAILERS = {
     "host": "EMAIL_HOST",
@@ -331,10 +334,18 @@ def mail_server(settings: Any, **options: Any) -> Iterator[SMTPServer]:
         yield server
 
 
+@cache
+def private_ca() -> trustme.CA:
+    """Who signs the certificates of this process's servers; `cert_pem` is for those who shall trust them."""
+    return trustme.CA()
+
+
 def certified(name: str) -> ssl.SSLContext:
-    """What a server with one of the certificates needs: `server`, `expired` or `elsewhere`, each of a private CA."""
+    """What a server with one of the CERTIFICATES needs."""
+    begin = datetime.now(tz=UTC) - timedelta(days=30)
+    end = begin + timedelta(days=1 if name == "expired" else 60)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATES / f"{name}.pem", CERTIFICATES / "key.pem")
+    private_ca().issue_cert(*CERTIFICATES[name], not_before=begin, not_after=end).configure_cert(context)
     return context
 
 

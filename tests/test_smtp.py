@@ -657,5 +657,10 @@ def test_the_probe_leaves_nothing_behind_where_the_login_is_refused(settings: An
     server.wait_until(lambda: server.open_connections == 0)
 
 
+def test_the_probe_names_a_sender_that_no_mail_can_come_from(settings: Any, server: SMTPServer) -> None:
+    settings.DEFAULT_FROM_EMAIL = "Foo: bar <a@example.com>"
+    assert smtp.why_down() == "sender"
+
+
 def test_the_probe_asks_a_backend_that_does_not_speak_smtp_nothing_but_to_open() -> None:
     assert smtp.why_down() == ""
