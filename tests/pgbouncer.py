@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of a PostgreSQL of the tests, in transaction mode: each transaction on another connection."""
+"""A real PgBouncer before a PostgreSQL of the tests; its connections take turns, transaction by transaction."""
 
 from __future__ import annotations
 
