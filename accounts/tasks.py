@@ -58,9 +58,9 @@ def send_mail(pk: str) -> None:
 class PublishingCrew(workers.Crew):
     """Looks in this process and leaves the sending to Celery; a thread of its own speaks to the broker.
 
-    Where that is in vain, a crew that sends stands in until messages are taken again. It is in vain where the broker
-    has failed for as long as it takes a mail to be overdue, and one is; and where the mail whose turn is first is
-    overdue, and stays the first for a lease. However long the queue, whoever takes a message from it takes that mail.
+    Where that is in vain, a crew that sends stands in until messages are taken again. It is in vain where a mail is
+    overdue, and the broker has failed for as long as that takes; and where a mail is overdue, and for a lease it is the
+    same one whose turn is first. However long the queue, whoever takes a message from it takes that mail.
     """
 
     def __init__(self, *, republishes: bool = False) -> None:
@@ -82,10 +82,10 @@ class PublishingCrew(workers.Crew):
         self._publish_soon(owed)
 
     def sweep(self) -> None:
-        before = timezone.now() - timedelta(seconds=conf.MAIL_OVERDUE_SECONDS)
-        overdue = ForgetPassword.objects.due(before).values_list("pk", flat=True)
+        due, now = ForgetPassword.objects.due, timezone.now()
+        overdue = due(now - timedelta(seconds=conf.MAIL_OVERDUE_SECONDS)).values_list("pk", flat=True)
         pks = list(overdue[: QUEUE_SIZE if self._republishes else 1])
-        first = ForgetPassword.objects.due(before, in_turn=True).values_list("pk", flat=True).first() if pks else None
+        first = due(now).values_list("pk", flat=True).first() if pks else None
         if first != self._first:
             self._first, self._first_since = first, time.monotonic()
         self._is_overdue = bool(pks)
