@@ -58,7 +58,8 @@ class RecoverySettings:
     MAIL_PER_MINUTE: int = 0
     """Mails that may be sent within any minute; 0: as many as the server takes."""
     MAIL_OVERDUE_SECONDS: int = 30
-    """With Celery: what has been due for this long has been lost by the broker, or was never published."""
+    """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
+    again. Where the broker has failed for as long, the process that sweeps mails it."""
 
     def __getattribute__(self, name: str) -> Any:
         default = object.__getattribute__(self, name)

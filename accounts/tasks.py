@@ -68,7 +68,7 @@ class PublishingCrew(workers.Crew):
         self._republishes = republishes
         self._waiting: queue.Queue[uuid.UUID | None] = queue.Queue(QUEUE_SIZE)
         self._stand_in: workers.SendingCrew | None = None
-        self._is_overdue = False
+        self._is_overdue = self._is_stuck = False
         self._first: uuid.UUID | None = None
         self._first_since = 0.0
         self._failing_since: float | None = None
@@ -89,6 +89,7 @@ class PublishingCrew(workers.Crew):
         if first != self._first:
             self._first, self._first_since = first, time.monotonic()
         self._is_overdue = bool(pks)
+        self._is_stuck = bool(first) and time.monotonic() - self._first_since >= conf.MAIL_LEASE_SECONDS
         if not pks and self._stand_in:
             pks = [uuid.uuid4()]  # for no mail: it finds out whether messages are taken again
         if self._waiting.empty():
@@ -129,14 +130,14 @@ class PublishingCrew(workers.Crew):
                     self._step_back()
             send_mail.apply_async((str(pk),), retry=False)
         except Exception as error:  # noqa: BLE001 (each transport has errors of its own)
-            logger.info("reset %s is not published (%s); it waits for a sweep", pk, type(error).__name__)
+            logger.info("a message is not published (%s); its mail waits for a sweep", type(error).__name__)
             self._queued = None
             self._failing_since = self._failing_since or now
             if self._is_overdue and now - self._failing_since >= conf.MAIL_OVERDUE_SECONDS:
                 self._step_in(f"the broker is down ({type(error).__name__})")
         else:
             self._failing_since = None
-            if self._first and now - self._first_since >= conf.MAIL_LEASE_SECONDS:
+            if self._is_stuck:
                 self._step_in("nobody takes messages from the broker")
 
     def _messages_are_taken(self) -> bool:
@@ -145,7 +146,7 @@ class PublishingCrew(workers.Crew):
         return before is not None and self._queued <= before
 
     def _step_in(self, why: str) -> None:
-        if self._stand_in is None and not self.stopping.is_set():
+        if self._stand_in is None and self._server_is_up and not self.stopping.is_set():
             logger.warning("%s: this process mails what is due until that is over", why)
             stand_in = workers.SendingCrew(conf.MAIL_SENDERS)
             stand_in.start()
@@ -156,6 +157,7 @@ class PublishingCrew(workers.Crew):
         if stand_in:
             logger.warning("the broker is back, and messages are taken: this process leaves the mails to the workers")
             stand_in.retire()
+            self._first, self._is_stuck = None, False
 
 
 def _queue_length() -> int:

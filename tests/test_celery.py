@@ -204,6 +204,20 @@ def test_the_web_server_stands_in_for_workers_that_are_gone(tmp_path: Path, prep
         assert mailed_to(site) == CROWD
 
 
+def test_a_worker_that_loses_its_broker_mails_what_is_overdue(tmp_path: Path, prepared: Path) -> None:
+    valkey = Valkey()
+    valkey.start()
+    environment = Broker(valkey.url, f"test-{uuid.uuid4().hex}").environment
+    with site_in(tmp_path, prepared, MAIL_DISPATCH="none", MAIL_OVERDUE_SECONDS="1") as site, site.serving() as server:
+        site.environment |= environment
+        with site.working() as worker:
+            valkey.stop()
+            request_all(server)
+            wait_until(lambda: owed(site) == 0)
+            assert stood_in(worker) == ["the broker is down (OperationalError)"]
+    assert mailed_to(site) == CROWD
+
+
 def test_a_long_queue_is_left_to_the_workers(tmp_path: Path, prepared: Path, broker: Broker) -> None:
     """Mails are overdue for longer than a lease, and no web server sends one: the first is always another."""
     environment = {**broker.environment, "MAIL_OVERDUE_SECONDS": "1", "MAIL_LEASE_SECONDS": "3", "EMAIL_TIMEOUT": "2"}
