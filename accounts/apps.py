@@ -9,8 +9,9 @@ class AccountsConfig(AppConfig):
     verbose_name = "Account recovery"
 
     def ready(self) -> None:
-        from accounts import checks, logins, receivers
+        from accounts import checks, failover, logins, receivers
 
         checks.register()
         receivers.connect()
         logins.connect()
+        failover.connect()

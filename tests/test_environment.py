@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlencode
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -161,6 +162,30 @@ def test_a_database_url_that_is_wrong_is_not_repeated(url: str) -> None:
     found = problems(**PRODUCTION, DATABASE_URL=url)
     assert "DATABASE_URL: Not a database URL" in found
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("pool=true", "pool is not served"),
+        ("colour=blue", "colour is an option that is not known: leave it out."),
+        ("isolation_level=serializable", "isolation_level is an option that is not known: leave it out."),
+        ("sslmode=require&sslmode=disable", "sslmode is given more than once: leave one."),
+        ("sslmode=yes", 'invalid sslmode value: "yes": mend it, or leave it out.'),
+        ("connect_timeout=soon", "connect_timeout must be a whole number."),
+        ("prepare_threshold=never", "prepare_threshold must be a whole number."),
+    ],
+)
+def test_each_odd_option_of_a_database_url_is_named_with_its_mend(options: str, told: str) -> None:
+    found = problems(**{**PRODUCTION, "PORT": "0"}, DATABASE_URL=f"postgres://u:hunter2@db/recovery?{options}&odd=1")
+    assert told in found
+    assert "odd is an option that is not known" in found
+    assert "PORT: " in found
+    assert "hunter2" not in found
+
+
+def test_sqlite_takes_no_options() -> None:
+    assert "DATABASE_URL: SQLite takes no options" in problems(**PRODUCTION, DATABASE_URL="sqlite:///x?timeout=5")
 
 
 @pytest.mark.parametrize("variable", ["SECRET_KEY", "PUBLIC_URL"])
@@ -324,6 +349,22 @@ def test_another_database_gets_none_of_the_options_of_sqlite() -> None:
     assert (given["USER"], given["PASSWORD"], given["HOST"], given["NAME"]) == ("u", "p@ss", "db", "recovery")
     assert not given.get("OPTIONS")
     assert given["CONN_HEALTH_CHECKS"] is True
+    # A pooler such as PgBouncer may hand each transaction to another connection.
+    assert given["DISABLE_SERVER_SIDE_CURSORS"] is True
+
+
+def test_options_that_libpq_or_django_know_are_passed_on() -> None:
+    options = {
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/ca.pem",
+        "connect_timeout": 3,
+        "host": "/var/run/postgresql",
+        "target_session_attrs": "read-write",
+        "application_name": "recovery",
+        "prepare_threshold": 5,
+    }
+    url = f"postgres://u:p@/recovery?{urlencode(options)}"
+    assert load(**PRODUCTION, DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"] == options
 
 
 def test_senders_go_by_their_former_name_too_and_the_present_one_counts() -> None:

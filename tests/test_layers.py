@@ -44,7 +44,8 @@ COLUMNS = {
         "accounts.addresses  accounts.codes  accounts.filters  accounts.hashing  accounts.pwned  accounts.windows",
         "accounts.slots",
         "accounts.choices  accounts.client  accounts.conf  accounts.exceptions  accounts.words",
-        "accounts.signals  accounts.logins  backend.apps  backend.bounds  backend.logs  backend.sessions",
+        "accounts.signals  accounts.failover  accounts.logins",
+        "backend.apps  backend.bounds  backend.logs  backend.sessions",
     ),
 }
 GROUND = "the ground"

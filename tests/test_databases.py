@@ -1,0 +1,113 @@
+"""What a database brings: a pooler in between, and failovers, which leave connections to what takes no writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import psycopg
+import pytest
+from gql.transport.exceptions import TransportQueryError
+
+from tests.deployment import (
+    CROWD,
+    HOST,
+    REQUEST,
+    ROOT,
+    Site,
+    ask,
+    is_sent,
+    mailed_to,
+    prepare,
+    request_all,
+    site_in,
+)
+from tests.pgbouncer import pgbouncer
+from tests.postgres import Postgres, postgres
+
+pytestmark = pytest.mark.processes
+
+ASK_ADMIN = f"""
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client(raise_request_exception=False, headers={{"host": "{HOST}"}})
+client.force_login(User.objects.create_superuser("operator"))
+print({{client.get(page, secure=True).status_code for page in 4 * [
+    "/admin/auth/group/add/", "/admin/auth/user/1/change/", "/admin/accounts/forgetpassword/"]}})
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def pooled(server: Postgres) -> Iterator[str]:
+    with pgbouncer(server) as url:
+        yield url
+
+
+def shell(site: Site, code: str) -> str:
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "--command", code]
+    done = subprocess.run(command, cwd=ROOT, env=site.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_behind_a_pooler_everything_is_as_without(tmp_path: Path, pooled: str) -> None:
+    """It is migrated, asked, mailed and administered, without a word about the pooler in any variable."""
+    (tmp_path / "prepared").mkdir()
+    prepared = prepare(tmp_path / "prepared", DATABASE_URL=pooled)
+    with site_in(tmp_path / "site", prepared, DATABASE_URL=pooled) as site:
+        with site.serving() as server:
+            request_all(server)
+            site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
+        assert mailed_to(site) == CROWD
+        assert shell(site, ASK_ADMIN).strip() == "{200}"
+
+
+# --- A failover ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replaced(tmp_path: Path, server: Postgres) -> Iterator[Site]:
+    """A deployment with one thread, so that a request has the connection of the one before."""
+    (tmp_path / "prepared").mkdir()
+    database = server.copy("template1", "replaced")
+    prepared = prepare(tmp_path / "prepared", DATABASE_URL=database)
+    with site_in(tmp_path / "site", prepared, DATABASE_URL=database, THREADS="1") as site:
+        yield site
+
+
+def turn_read_only(server: Postgres, *, on: bool) -> None:
+    """What a failover to a standby looks like from outside: each connection ends, and new ones take no writes."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE replaced SET default_transaction_read_only = {'on' if on else 'off'}")
+        if on:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = 'replaced'"
+            )
+
+
+@pytest.mark.parametrize("dispatch", ["thread", "none"])
+def test_once_a_database_takes_writes_again_so_does_everybody(replaced: Site, server: Postgres, dispatch: str) -> None:
+    """Requests, Look and senders alike: nobody keeps a connection that was made while it took none."""
+    site = replaced
+    first, second, third, fourth, *_ = CROWD  # each is limited by itself
+    site.environment["MAIL_DISPATCH"] = dispatch
+    with site.serving(workers=1) as web, site.mailing() if dispatch == "none" else nullcontext():
+        ask(web, REQUEST, input={"email": first})
+        site.mail.wait_until(lambda: site.letters_to(first))
+        turn_read_only(server, on=True)
+        for refused in (second, third):
+            with pytest.raises(TransportQueryError, match="Unexpected error"):
+                ask(web, REQUEST, input={"email": refused})
+        turn_read_only(server, on=False)
+        handle = ask(web, REQUEST, input={"email": fourth})["reset"]["requestId"]
+        site.mail.wait_until(lambda: site.letters_to(fourth), timeout=20)
+        assert is_sent(web, handle)
