@@ -104,7 +104,9 @@ def test_a_page_that_is_loaded_again_says_what_to_do_and_has_kept_nothing(
         page.get_by_label("Code from the mail").wait_for()
     for _ in range(2):
         page.reload()
-        status(page).to_contain_text(re.compile("it keeps nothing. .*open the link in your email once more", re.I))
+        status(page).to_contain_text(
+            re.compile("it keeps nothing. .*open the link in your email once more", re.IGNORECASE)
+        )
         expect(page.get_by_role("button", name="Mail me a link")).to_be_visible()
     assert page.evaluate("history.state") in {"token", "prove", "choose", "report"}
 
