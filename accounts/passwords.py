@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -30,13 +29,11 @@ from accounts.pwned import PwnedPasswordValidator
 from accounts.slots import Slots
 
 STRENGTH_INPUT = 72
-"""Code points that zxcvbn is given at once: its work grows faster than its input."""
-MAX_PIECES = 4
-"""Pieces of that length that are scored at most: the first ones and the last."""
+"""Code points that zxcvbn is given: its work grows faster than its input."""
 MIN_SCORE = 3
 """zxcvbn's "safely unguessable" against online and moderately against offline guessing."""
 MAX_READINGS = 4
-"""In how many ways the l33t of a piece may be undone; zxcvbn reads it once for each. Digits alone have this many."""
+"""In how many ways l33t may be undone; zxcvbn reads it once for each. Digits alone have this many."""
 MIN_WORD = 3
 """Code points of a context word. Shorter ones are inside most passwords and give nothing away."""
 
@@ -176,32 +173,19 @@ class StrengthValidator:
 
 
 def _score(password: str) -> int:
-    """zxcvbn's score of the first piece that is strong: whoever guesses a password has guessed each piece of it."""
-    best = 0
-    for piece in filter(None, _pieces(password[:MAX_PASSWORD_LENGTH])):
-        with _zxcvbn:
-            best = max(best, int(zxcvbn(_readable(piece))["score"]))
-        if best >= MIN_SCORE:
-            break
-    return best
+    """zxcvbn's score of as much as it can take of what is left when whatever stands there thrice stands there once.
 
-
-def _pieces(password: str) -> Iterator[str]:
-    """As much at a time as zxcvbn can take, of what is left when whatever stands there thrice stands there once.
-
-    zxcvbn knows repetitions, but not those that go on beyond a piece, nor that one after the other is no better. Of
-    what is long even so, the first pieces and the last are enough.
+    It knows repetitions, but not those that go on beyond what it is given.
     """
-    once = _REPETITION.sub(r"\1", password)
-    last = max(0, len(once) - STRENGTH_INPUT)
-    for start in (*range(0, last, STRENGTH_INPUT)[: MAX_PIECES - 1], last):
-        yield once[start : start + STRENGTH_INPUT]
+    once = _REPETITION.sub(r"\1", password[:MAX_PASSWORD_LENGTH])[:STRENGTH_INPUT]
+    with _zxcvbn:
+        return int(zxcvbn(_readable(once))["score"]) if once else 0
 
 
-def _readable(piece: str) -> str:
-    """The piece with one symbol for each letter of l33t, where all of them together would cost seconds."""
-    readings = math.prod(sum(symbol in piece for symbol in symbols) or 1 for symbols in L33T_TABLE.values())
-    return piece.translate(_ONE_SYMBOL_A_LETTER) if readings > MAX_READINGS else piece
+def _readable(password: str) -> str:
+    """The password with one symbol for each letter of l33t, where all of them together would cost seconds."""
+    readings = math.prod(sum(symbol in password for symbol in symbols) or 1 for symbols in L33T_TABLE.values())
+    return password.translate(_ONE_SYMBOL_A_LETTER) if readings > MAX_READINGS else password
 
 
 def _skeleton(text: str) -> list[str]:

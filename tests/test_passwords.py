@@ -156,10 +156,9 @@ def test_the_policy_says_what_the_validators_hold(api: API) -> None:
 # --- Long ones -------------------------------------------------------------------------------------------------------
 
 
-def test_a_weak_beginning_does_not_condemn_a_long_password(api: API) -> None:
-    """zxcvbn is shown 72 code points at a time, and the strongest of them count."""
+def test_a_beginning_that_repeats_itself_does_not_condemn_a_long_password(api: API) -> None:
+    """zxcvbn is shown 72 code points, of what is left when a repetition stands there once."""
     assert check(api, "a" * 72 + "umbrella cactus violin")["score"] >= 3
-    assert check(api, "".join(chr(0x4E00 + number) for number in range(72)) + "umbrella cactus violin")["score"] >= 3
 
 
 @pytest.mark.parametrize("word", ["a", "1234567890", "elephants!", "password", "qwertyuiop"])
