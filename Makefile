@@ -68,10 +68,10 @@ lint: $(VENV)/dev.stamp ## Style, known weaknesses, types, migrations
 	DEBUG=1 $(PY) manage.py makemigrations --check --dry-run --verbosity 0
 
 lock: $(VENV)/dev.stamp ## Compile requirements*.in into requirements*.txt, for every Python at once
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
-		requirements.in --output-file requirements.txt
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
-		--constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url requirements.in --output-file requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
 
 # Some systems ship Python without ensurepip and forbid installing into it; its pip can still fill an environment.
 $(PY):
