@@ -33,7 +33,8 @@ class RecoverySettings:
 
     PUBLIC_URL: str = "http://127.0.0.1:8000"
     FRONTEND_RESET_URL: str = ""
-    """The page that the mailed links open; empty: this site's own page below PUBLIC_URL."""
+    """The page that the mailed links open, with its route if that is in the fragment (`#/reset`); empty: this site's
+    own page below PUBLIC_URL."""
 
     PASSWORD_RESET_COOLDOWN: int = 60
     """Seconds between two mails asked for one address."""
@@ -113,6 +114,13 @@ class RecoverySettings:
     @property
     def reset_page(self) -> str:
         return self.FRONTEND_RESET_URL or f"{self.PUBLIC_URL}/reset/"
+
+    def reset_link(self, kind: str, secret: str) -> str:
+        """The page with a `token` or a `report` in its fragment, which no server sees.
+
+        Behind a route in the fragment, such as `#/reset`, it stands as routers of that kind read it: `?token=…`.
+        """
+        return f"{self.reset_page}{'?' if '#' in self.reset_page else '#'}{kind}={secret}"
 
 
 conf = RecoverySettings()

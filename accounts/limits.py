@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from django.utils.translation import gettext_lazy as _
@@ -28,8 +29,10 @@ IPV6_GROWTH = {64: 1, 56: 3, 48: 10}
 
 A customer commonly has all of a /64, a /56 or a /48 (RFC 6177), and a /48 holds 65,536 of the first.
 """
+Told = Text | Callable[[float], str]
+"""What a refusal says, or how it is made of the wait in seconds."""
+
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
-_COOLDOWN = _("A reset for this address was requested a moment ago.")
 _GUESSED = _(
     "Too many codes from your network. The link in the newest mail works all the same; if it is too old, start a "
     "new reset."
@@ -107,7 +110,7 @@ def check_address_may_request(email_digest: str, client_ip: str) -> None:
     Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted.
     """
     cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
-    asked = [(cooldown, _COOLDOWN)] if conf.PASSWORD_RESET_COOLDOWN else []
+    asked: list[tuple[Window, Told]] = [(cooldown, asked_lately)] if conf.PASSWORD_RESET_COOLDOWN else []
     _take([*asked, (_mails_to(email_digest), _enough())], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
@@ -199,7 +202,7 @@ class _Alarm:
                 logger.warning("wrong codes on the whole site are below half of THROTTLE_WRONG_CODES again")
 
 
-def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken:
+def _take(asked: Sequence[tuple[Window, Told]], *also: tuple[Window, Told]) -> Taken:
     """Count in all of these windows or in none, and say what binds the longest, among the others too.
 
     Whoever comes back after so many seconds, and finds that nobody else has come before, passes.
@@ -209,8 +212,21 @@ def _take(asked: list[tuple[Window, Text]], *also: tuple[Window, Text]) -> Taken
         return taken
     others = windows.take([window for window, _ in also], 0).waits if also else ()
     waits = zip((*taken.waits, *others), (*asked, *also), strict=True)
-    wait, (window, message) = max(waits, key=lambda pair: pair[0])
-    raise RateLimited(wait, message, limit=window.kind)
+    wait, (window, told) = max(waits, key=lambda pair: pair[0])
+    raise RateLimited(wait, told(wait) if callable(told) else told, limit=window.kind)
+
+
+def asked_lately(wait: float) -> str:
+    """Why there is no other mail yet; whoever asked twice in a moment must not think that there is none."""
+    seconds = max(1, math.ceil(wait))
+    told = ngettext(
+        "An email for this address was requested a moment ago and may already be on its way. You can request another "
+        "in %d second.",
+        "An email for this address was requested a moment ago and may already be on its way. You can request another "
+        "in %d seconds.",
+        seconds,
+    )
+    return told % seconds
 
 
 def _enough() -> str:
@@ -226,7 +242,7 @@ def _enough() -> str:
     return told % minutes
 
 
-def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Text]]:
+def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Told]]:
     return [(window, message) for window in counted]
 
 

@@ -84,10 +84,11 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
         "phrase": record.match_phrase,
         "asked_at": _moment(record.created_at),
         "asked_from": describe_client(record.user_agent),
+        "username": _shown_name(users[0]) if len(users) == 1 else "",
     }
     for number, user in enumerate(users, start=1):
         words[f"name{number}"] = _shown_name(user) or f"#{number}"
-        words[f"url{number}"] = f"{conf.reset_page}#token={codes.link_token(record.pk, record.seed, account_of(user))}"
+        words[f"url{number}"] = conf.reset_link("token", codes.link_token(record.pk, record.seed, account_of(user)))
     return _message(_Kind.CODE if code else _Kind.LINK, address, record, words, links=len(users))
 
 
@@ -128,7 +129,7 @@ def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts
     """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
     words = {name: f"\ue000{name}\ue001" for name in blanks}
     listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
-    context = {"code": "", "asked_from": "", **dict(facts), **words, "links": listed}
+    context = {"code": "", "asked_from": "", "username": "", **dict(facts), **words, "links": listed}
     subject, template = kind.value
     with translation.override(language):
         # The origin-bound code must be the very last line.
@@ -147,7 +148,7 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
         "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
         "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
     }
-    words = {**words, "report_url": f"{conf.reset_page}#report={codes.report_token(record.pk, record.seed)}"}
+    words = {**words, "report_url": conf.reset_link("report", codes.report_token(record.pk, record.seed))}
     blanks = tuple(name for name, word in words.items() if word)
     form = _form(kind, _language(record.locale), blanks, links, tuple(facts.items()))
     text, html = form.fill(words)

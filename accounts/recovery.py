@@ -504,4 +504,4 @@ def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimi
     cooldown = (record.resend_available_at - now).total_seconds()
     # The cooldown is seldom all that stands in the way; whoever comes back after the wait must get through.
     wait = max(cooldown, limits.wait_for_mail(record.email_digest, client.ip))
-    return RateLimited(wait, _("A mail was asked for a moment ago. Please wait a little."), limit="cooldown")
+    return RateLimited(wait, limits.asked_lately(wait), limit="cooldown")

@@ -7,6 +7,7 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ NUMBERS = {"connect_timeout", "prepare_threshold", "tcp_user_timeout"} | {
     f"keepalives{suffix}" for suffix in ("", "_idle", "_interval", "_count")
 }
 NOWHERE = "/nonexistent"
+_ROUTE = re.compile(r"!?/[A-Za-z0-9._~/-]*")
+"""What routers of single-page apps take behind the number sign, `#!/` included."""
 
 
 class Environment(Env):
@@ -110,6 +113,10 @@ class Environment(Env):
     def web_url(self, variable: str, default: str = "") -> str:
         """An http(s) URL, with a path if it likes but without a fragment, for the fragment will carry a token."""
         return self._parsed(variable, default, _web_url)
+
+    def page(self, variable: str) -> str:
+        """A web_url, or one with a route in its fragment, such as https://app.example.com/#/reset; or empty."""
+        return self._parsed(variable, "", _page)
 
     def database(self, variable: str, default: str) -> dict[str, Any]:
         """A database URL such as postgres://user:password@host:5432/name?sslmode=require.
@@ -222,6 +229,17 @@ def _web_url(text: str) -> str:
         or "#" in text
     ):
         raise ValueError("Not a web address, such as https://app.example.com/reset (without a # part).")
+    return text
+
+
+def _page(text: str) -> str:
+    page, number_sign, route = text.partition("#")
+    _web_url(page)
+    if number_sign and not _ROUTE.fullmatch(route):
+        raise ValueError(
+            "Behind the # stands a route, such as https://app.example.com/#/reset: a slash, then letters, digits and "
+            "-._~/ alone; the token is put behind it as ?token=…."
+        )
     return text
 
 

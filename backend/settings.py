@@ -47,7 +47,7 @@ if not PUBLIC_URL:
         env.problem(
             "PUBLIC_URL", "Required unless DEBUG is on: mailed links are built from it, never from a Host header."
         )
-FRONTEND_RESET_URL = env.web_url("FRONTEND_RESET_URL")
+FRONTEND_RESET_URL = env.page("FRONTEND_RESET_URL")
 
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or ""])
 if DEBUG:

@@ -317,6 +317,18 @@ def test_the_mail_server_is_as_it_was_given() -> None:
     }
 
 
+@pytest.mark.parametrize("route", ["", "#/reset", "#!/reset", "#/", "#/account/forgot-password"])
+def test_the_page_may_have_a_route_behind_the_number_sign(route: str) -> None:
+    url = f"https://app.example.com/{route}"
+    assert load(**PRODUCTION, FRONTEND_RESET_URL=url)["FRONTEND_RESET_URL"] == url
+
+
+@pytest.mark.parametrize("route", ["#", "#reset", "#/reset?tab=2", "#/a#/b", "#/%72", "#/a b", "#/ä", "#//a&b"])
+def test_a_route_that_no_token_can_stand_behind_is_told_what_to_write(route: str) -> None:
+    found = problems(**PRODUCTION, FRONTEND_RESET_URL=f"https://app.example.com/{route}")
+    assert "  FRONTEND_RESET_URL: Behind the # stands a route, such as https://app.example.com/#/reset" in found
+
+
 @pytest.mark.parametrize("name", ["mail.example.com", "[192.0.2.1]", "[IPv6:2001:db8::1]", "xn--bcher-kva.example"])
 def test_mail_servers_are_greeted_by_the_name_that_is_given(name: str) -> None:
     assert load(**PRODUCTION, MAIL_HELO=f" {name} ")["MAIL_HELO"] == name

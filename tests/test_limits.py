@@ -197,7 +197,8 @@ def test_a_client_is_told_the_same_for_known_and_unknown(
         answer = api.mutate("requestPasswordReset", email=email)
         told.append((answer["__typename"], answer.get("retryAfter"), answer.get("message")))
         later(seconds=answer.get("retryAfter", 20.5))
-    cooling = ("RateLimitedError", 40, "A reset for this address was requested a moment ago.")
+    words = "An email for this address was requested a moment ago and may already be on its way."
+    cooling = ("RateLimitedError", 40, f"{words} You can request another in 40 seconds.")
     fine = ("RequestPasswordResetSuccess", None, None)
     assert told == [fine, cooling, fine, cooling, fine, cooling, fine]
 
@@ -213,6 +214,7 @@ def test_a_resend_too_soon_is_told_to_wait_for_all_that_stands_in_its_way(
     later(seconds=10)
     answer = api.mutate("resendPasswordResetCode", requestId=handle)
     assert (answer["__typename"], answer["retryAfter"]) == ("RateLimitedError", 50)
+    assert answer["message"].endswith("may already be on its way. You can request another in 50 seconds.")
     later(seconds=50)
     assert api.mutate("resendPasswordResetCode", requestId=handle)["__typename"] == "ResendPasswordResetCodeSuccess"
 
