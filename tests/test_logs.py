@@ -707,7 +707,7 @@ def _mail_in_spite_of_everything(post: PostOffice, monkeypatch: pytest.MonkeyPat
     def refuse(connection: smtp.Connection, message: Any, **options: Any) -> None:
         raise smtplib.SMTPRecipientsRefused({to: (450, message.body.encode()) for to in message.to})
 
-    def stumble(connection: smtp.Connection, message: Any) -> None:
+    def stumble(connection: smtp.Connection, message: Any, **options: Any) -> None:
         raise RuntimeError(message.body)
 
     for failing in (refuse, stumble):
