@@ -7,6 +7,7 @@ in the log that every answer has.
 
 from __future__ import annotations
 
+import io
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -34,9 +35,11 @@ class Refusal(NamedTuple):
     message: str
 
 
+TWO_LENGTHS = Refusal(400, "A body comes in chunks or with a Content-Length, and not with both.")
 BROKEN_OFF = Refusal(400, "The body broke off.")
 TOO_SLOW = Refusal(408, f"The body did not arrive within {BODY_SECONDS:g} seconds.")
 TOO_LONG = Refusal(413, f"The body may have {MAX_BODY} bytes at most.")
+NO_LENGTH = Refusal(411, "This server reads no body without a Content-Length.")
 UNREADABLE_TYPE = Refusal(415, f"The Content-Type may have {MAX_CONTENT_TYPE} characters at most.")
 TOO_MANY_COOKIES = Refusal(431, f"Cookies may have {MAX_COOKIE} characters at most.")
 BUSY = Refusal(503, "Too much is being asked at once: try again in a moment.")
@@ -59,6 +62,29 @@ def restrain(environ: dict[str, Any]) -> None:
         environ["HTTP_COOKIE"] = ";".join(each for each in environ["HTTP_COOKIE"].split(";") if '"' not in each)
     if announced_length(environ) > MAX_BODY:
         _refuse(environ, "CONTENT_LENGTH", TOO_LONG)
+    elif "HTTP_TRANSFER_ENCODING" in environ and REFUSAL not in environ:
+        _take_chunks(environ)
+
+
+def _take_chunks(environ: dict[str, Any]) -> None:
+    """Read a body that comes in chunks, as CDNs send it, and say how long it is: Django takes it for empty otherwise.
+
+    The server has to undo the chunks, and says that it does by `wsgi.input_terminated`. Where a length is announced as
+    well, the two may not agree, and what one server takes for the end is another request to the next.
+    """
+    if environ.get("CONTENT_LENGTH") and not environ.get("wsgi.input_terminated"):
+        return _refuse(environ, "HTTP_TRANSFER_ENCODING", TWO_LENGTHS)
+    if not environ.get("wsgi.input_terminated"):
+        return _refuse(environ, "HTTP_TRANSFER_ENCODING", NO_LENGTH)
+    try:
+        body = environ["wsgi.input"].read(MAX_BODY + 1)
+    except Exception:  # noqa: BLE001 (each server has errors of its own for chunks that are none)
+        return _refuse(environ, "HTTP_TRANSFER_ENCODING", BROKEN_OFF)
+    if len(body) > MAX_BODY:
+        return _refuse(environ, "HTTP_TRANSFER_ENCODING", TOO_LONG)
+    del environ["HTTP_TRANSFER_ENCODING"]
+    environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
+    return None
 
 
 def announced_length(environ: dict[str, Any]) -> int:

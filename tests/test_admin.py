@@ -252,7 +252,7 @@ def revive(support: Client, *records: ForgetPassword) -> str:
 def dead(api: API, post: PostOffice, make_user: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> ForgetPassword:
     """One reset whose mail the server refused for good."""
 
-    def refuse(connection: smtp.Connection, message: Any) -> None:
+    def refuse(connection: smtp.Connection, message: Any, **options: Any) -> None:
         raise smtplib.SMTPRecipientsRefused(dict.fromkeys(message.to, (550, b"no such mailbox")))
 
     make_user("grace@example.com")

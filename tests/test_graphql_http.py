@@ -630,7 +630,7 @@ def test_no_secret_and_no_address_is_ever_logged(
     assert [secret for secret in [*secrets, "ada@", "stranger@"] if secret.casefold() in logged] == []
 
 
-def _refuse(connection: smtp.Connection, message: Any) -> None:
+def _refuse(connection: smtp.Connection, message: Any, **options: Any) -> None:
     raise smtplib.SMTPRecipientsRefused({address: (450, b"not now, " + address.encode()) for address in message.to})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from typing import Any
 
@@ -224,3 +225,35 @@ def is_secure(settings: Any, headers: dict[str, str], *, proxies: int) -> bool:
     environ = {**RequestFactory().get("/").environ, **headers}
     tell_scheme(environ)
     return Request(environ).is_secure()
+
+
+# --- Chunks ----------------------------------------------------------------------------------------------------------
+
+
+class Breaking(io.BytesIO):
+    """A body whose chunks end in the middle, which each server says by an error of its own."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise RuntimeError("no chunk")
+
+
+@pytest.mark.parametrize(
+    ("terminated", "length", "body", "status"),
+    [
+        (True, "", io.BytesIO(BODY), 200),
+        (True, "5", io.BytesIO(BODY), 200),
+        (True, "", io.BytesIO(b" " * MAX_BODY + BODY), 413),
+        (True, "", Breaking(), 400),
+        (False, "", io.BytesIO(BODY), 411),
+        (False, str(len(BODY)), io.BytesIO(BODY), 400),
+    ],
+)
+def test_chunks_are_read_where_the_server_undoes_them_and_refused_elsewhere(
+    terminated: bool, length: str, body: io.BytesIO, status: int
+) -> None:
+    told: dict[str, Any] = {
+        "wsgi.input": body,
+        "wsgi.input_terminated": terminated,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+    }
+    assert wsgi("POST", CONTENT_LENGTH=length, **told) == status

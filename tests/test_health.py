@@ -90,7 +90,7 @@ def test_whether_a_mail_is_due_or_dead_shows_nowhere(
 ) -> None:
     """Or whoever asks for one address, and then for the health, learns whether there is an account."""
 
-    def refuse(*args: Any) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(smtp.Connection, "send", refuse)

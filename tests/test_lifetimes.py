@@ -31,7 +31,7 @@ def resend(api: API, handle: str) -> str:
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Have the mail server refuse everything for the time being, and each pause be as long as it may."""
 
-    def refuse(connection: smtp.Connection, message: Any) -> None:
+    def refuse(connection: smtp.Connection, message: Any, **options: Any) -> None:
         raise smtplib.SMTPRecipientsRefused(dict.fromkeys(message.to, (450, b"later")))
 
     def begin() -> None:

@@ -704,10 +704,10 @@ def test_no_secret_is_logged_in_a_whole_reset_and_all_that_can_go_wrong(
 
 
 def _mail_in_spite_of_everything(post: PostOffice, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def refuse(connection: smtp.Connection, message: Any) -> None:
+    def refuse(connection: smtp.Connection, message: Any, **options: Any) -> None:
         raise smtplib.SMTPRecipientsRefused({to: (450, message.body.encode()) for to in message.to})
 
-    def stumble(connection: smtp.Connection, message: Any) -> None:
+    def stumble(connection: smtp.Connection, message: Any, **options: Any) -> None:
         raise RuntimeError(message.body)
 
     for failing in (refuse, stumble):

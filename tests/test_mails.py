@@ -476,7 +476,7 @@ def test_the_news_of_a_change_says_the_same_time_in_every_try(
     verified = api.verify(reset["requestId"], post.deliver_one().code)
     api.reset(verified["resetToken"])
 
-    def breaks(*args: Any) -> None:
+    def breaks(*args: Any, **options: Any) -> None:
         raise ConnectionResetError
 
     with monkeypatch.context() as broken:
