@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from django.core.signals import request_started
-from playwright.sync_api import Browser, Error, Page
+from playwright.sync_api import Browser, Error, Page, Request
 
 from tests import browser
 from tests.npm import npm
 
 pytestmark = pytest.mark.browser
 chromium = browser.chromium
-CLIENTS = ["apollo", "urql"]
+CLIENTS = ["apollo", "urql", "apolloPersisted", "urqlPersisted"]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -76,6 +76,29 @@ def test_a_client_of_another_origin_walks_up_to_a_wrong_code(
     assert "Cannot query field 'nothing'" in walked["refusal"]
     assert ("OPTIONS", frontend) in asked
     assert {method for method, _ in asked} == {"OPTIONS", "POST"}
+
+
+@pytest.mark.parametrize("client", ["apolloPersisted", "urqlPersisted"])
+def test_a_hash_alone_is_answered_so_that_the_text_comes_and_no_further_hash(
+    page: Page, frontend: str, live_server: Any, settings: Any, client: str
+) -> None:
+    settings.CORS_ALLOWED_ORIGINS = [frontend]
+    requests: list[Request] = []
+    page.on("request", requests.append)
+    page.evaluate(f"(url) => window.{client}(url, 'ada@example.com')", f"{live_server.url}/graphql/")
+    sent = [request.post_data_json for request in requests if request.method == "POST"]
+    hashes = ["query" not in body and "persistedQuery" in body["extensions"] for body in sent]
+    assert hashes == [True] + [False] * 4
+
+
+def test_a_persisted_query_by_get_is_told_that_its_handle_must_not_stand_in_a_url(
+    page: Page, frontend: str, live_server: Any, settings: Any
+) -> None:
+    """As urql's exchange comes; `preferGetForPersistedQueries: false` is what the README asks for."""
+    settings.CORS_ALLOWED_ORIGINS = [frontend]
+    url = f"{live_server.url}/graphql/"
+    with pytest.raises(Error, match="A query with a requestId must be sent by POST: URLs are logged"):
+        page.evaluate("(url) => window.urqlPersistedByGet(url, 'ada@example.com')", url)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

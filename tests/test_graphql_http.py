@@ -787,3 +787,35 @@ def test_a_hash_without_a_text_is_answered_as_clients_expect_who_then_send_the_t
     expected = {"message": "PersistedQueryNotSupported", "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"}}
     assert answer.json() == {"errors": [expected]}
     assert api.post({"query": "{ __typename }", "extensions": extensions}).json() == {"data": {"__typename": "Query"}}
+
+
+ODD_EXTENSIONS = [
+    5,
+    "persistedQuery",
+    ["persistedQuery"],
+    True,
+    {"persistedQuery": 1},
+    {"persistedQuery": None},
+    {"persistedQuery": {"version": "1", "sha256Hash": 5}},
+    {"persistedQuery": {"version": 2, "sha256Hash": ["x"]}},
+    {"persistedQuery": {}, "nothing": {}},
+]
+
+
+@pytest.mark.parametrize("extensions", ODD_EXTENSIONS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_extensions_of_any_shape_are_refused_in_order_or_ignored(api: API, method: str, extensions: Any) -> None:
+    told = json.dumps(extensions)
+    headers = {"accept": GRAPHQL_JSON}
+
+    def send(**more: Any) -> Any:
+        if method == "GET":
+            return api.http.get(api.path, {**more, "extensions": told}, headers=headers)
+        return api.post({**more, "extensions": extensions}, accept=GRAPHQL_JSON)
+
+    alone = refused(send(), 400)
+    if not isinstance(extensions, dict):
+        assert refused(send(query="{ __typename }"), 400) == "The parameter extensions must be an object."
+    else:
+        assert alone == "PersistedQueryNotSupported"
+        assert send(query="{ __typename }").json() == {"data": {"__typename": "Query"}}

@@ -1,6 +1,9 @@
-// The way of a form up to a wrong code, walked by two clients that frontends are written with.
-import { ApolloClient, HttpLink, InMemoryCache, gql } from "@apollo/client";
+// The way of a form up to a wrong code, walked by clients that frontends are written with, with and without their links
+// for persisted queries.
+import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } from "@apollo/client";
+import { PersistedQueryLink } from "@apollo/client/link/persisted-queries";
 import { Client, cacheExchange, fetchExchange } from "@urql/core";
+import { persistedExchange } from "@urql/exchange-persisted";
 
 const REQUEST = gql`
   mutation Request($input: RequestPasswordResetInput!) {
@@ -39,8 +42,9 @@ async function walk({ ask, change }, email) {
   return { requested: requested.__typename, status, shown, verified, refusal };
 }
 
-window.apollo = (uri, email) => {
-  const client = new ApolloClient({ link: new HttpLink({ uri }), cache: new InMemoryCache() });
+function withApollo(link, email) {
+  const clientAwareness = { name: "tests", version: "1.0.0" };
+  const client = new ApolloClient({ link, cache: new InMemoryCache(), clientAwareness });
   return walk(
     {
       ask: async (query, variables) => (await client.query({ query, variables })).data,
@@ -48,10 +52,10 @@ window.apollo = (uri, email) => {
     },
     email,
   );
-};
+}
 
-window.urql = (url, email) => {
-  const client = new Client({ url, exchanges: [cacheExchange, fetchExchange], preferGetMethod: false });
+function withUrql(url, exchanges, email, options = {}) {
+  const client = new Client({ url, exchanges: [cacheExchange, ...exchanges, fetchExchange], ...options });
   const read = ({ data, error }) => {
     if (error) throw error;
     return data;
@@ -63,4 +67,20 @@ window.urql = (url, email) => {
     },
     email,
   );
-};
+}
+
+async function sha256(text) {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+window.apollo = (uri, email) => withApollo(new HttpLink({ uri }), email);
+window.apolloPersisted = (uri, email) =>
+  withApollo(ApolloLink.from([new PersistedQueryLink({ sha256 }), new HttpLink({ uri })]), email);
+window.urql = (url, email) => withUrql(url, [], email, { preferGetMethod: false });
+window.urqlPersisted = (url, email) =>
+  withUrql(url, [persistedExchange({ preferGetForPersistedQueries: false, enableForMutation: true })], email, {
+    preferGetMethod: false,
+  });
+// As it comes: hashes go by GET, with the variables in the URL.
+window.urqlPersistedByGet = (url, email) => withUrql(url, [persistedExchange({})], email, { preferGetMethod: false });
