@@ -84,7 +84,7 @@ def test_a_hash_alone_is_answered_so_that_the_text_comes_and_no_further_hash(
 ) -> None:
     settings.CORS_ALLOWED_ORIGINS = [frontend]
     requests: list[Request] = []
-    page.on("request", lambda request: requests.append(request))  # noqa: PLW0108 (Playwright wants a function)
+    page.on("request", lambda request: requests.append(request))
     page.evaluate(f"(url) => window.{client}(url, 'ada@example.com')", f"{live_server.url}/graphql/")
     sent: list[Any] = [request.post_data_json for request in requests if request.method == "POST"]
     hashes = ["query" not in body and "persistedQuery" in body["extensions"] for body in sent]
