@@ -1,5 +1,7 @@
 """This app's settings, typed and with their defaults; `settings.py` overrides them by the same names."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -53,6 +55,9 @@ class RecoverySettings:
     """The service's own range search, or a mirror of it; a prefix of five hexadecimal digits is appended."""
     HASH_CONCURRENCY: int = 2
     """Passwords that a process hashes at once; each takes 64 MiB and a core."""
+
+    GRAPHQL_INTROSPECTION: bool = False
+    """Whether clients may ask for the schema, and are told what they may have meant."""
 
     REDIS_URL: str = ""
     WORKERS: int = 2
@@ -146,3 +151,6 @@ GUESSES_IN_A_ROW = 100
 """Consecutive failures an address bears: NIST SP 800-63B-4 section 3.2.2."""
 MAX_PASSWORD_LENGTH = 1024
 """Code points. Far above the 64 that NIST SP 800-63B-4 wants accepted; it only bounds the work."""
+
+MAX_BODY = 64 * 1024
+"""Bytes; the longest honest request is a few kilobytes."""

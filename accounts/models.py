@@ -11,19 +11,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts import codes
-from accounts.choices import EventKind, Mail, State, Status
-from accounts.conf import (
-    GUESSES_IN_A_ROW,
-    GUESSES_PER_DAY,
-    MAX_ATTEMPTS,
-    MAX_RESENDS,
-    OPEN_LIFETIME,
-    TOKEN_LIFETIME,
-    conf,
-)
-from accounts.lookup import email_of
-from accounts.querysets import ForgetPasswordQuerySet, GuessBudgetQuerySet
+from . import codes
+from .choices import EventKind, Mail, State, Status
+from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
+from .lookup import email_of
+from .querysets import ForgetPasswordQuerySet
 
 
 class ForgetPassword(models.Model):
@@ -217,8 +209,6 @@ class GuessBudget(models.Model):
     day = models.DateField(help_text="The UTC day that used_today counts.")
     used_today = models.PositiveSmallIntegerField(default=0)
     in_a_row = models.PositiveSmallIntegerField(default=0)
-
-    objects = GuessBudgetQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"guesses for {self.email_digest[:8]}"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-MAX_BODY = 64 * 1024
-"""Bytes; the longest honest request is a few kilobytes."""
+from accounts.conf import MAX_BODY
+
 MAX_CONTENT_TYPE = 256
 """Characters; Django reads parameters in quadratic time, for every request, before any middleware."""
 MAX_COOKIE = 4096

@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn
 
 from accounts.conf import parse_rate
-from accounts.headers import BadSender, parse_sender
+from accounts.mailing.headers import BadSender, parse_sender
 
 LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
 """Characters of a key, and different ones among them: what Django's security.W009 asks for."""

@@ -18,7 +18,7 @@ from accounts.filters import MAX_TEXT, OfferedFilters
 from accounts.models import ForgetPassword
 from tests.conftest import API, PostOffice
 
-LIST = "/admin/accounts/forgetpassword/"
+LIST = "/admin/account_recovery/forgetpassword/"
 LISTS: dict[type[Model], str] = {
     ForgetPassword: LIST,
     get_user_model(): "/admin/auth/user/",

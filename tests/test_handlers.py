@@ -14,7 +14,8 @@ from django.http import parse_cookie
 from django.test import RequestFactory
 from django.urls import reverse
 
-from backend.bounds import ADMIN, INBOX, MAX_BODY, MAX_CONTENT_TYPE, MAX_COOKIE
+from accounts.conf import MAX_BODY
+from backend.bounds import ADMIN, INBOX, MAX_CONTENT_TYPE, MAX_COOKIE
 from backend.handlers import Handler, Request, tell_scheme
 
 pytestmark = pytest.mark.django_db  # for Django looks after its connections around each request

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from accounts.addresses import UnmailableAddress, ascii_address
-from accounts.letters import MAX_LINE, Letter
-from accounts.smtp import Connection, Failure, classify
-from tests.smtp_server import mail_server
+from accounts.mailing.mime import MAX_LINE, Letter
+from accounts.mailing.smtp import Connection, Failure, classify
+from harness.smtp_server import mail_server
 
 MESSAGE_ID = "<0b5e.code.1@example.com>"
 

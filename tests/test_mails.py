@@ -14,9 +14,10 @@ import pytest
 from django.core.mail import EmailMultiAlternatives
 from django.utils import timezone, translation
 
-from accounts import codes, mails
+from accounts import codes
 from accounts.addresses import UnmailableAddress, fold
 from accounts.choices import Mail
+from accounts.mailing import mails
 from accounts.models import ForgetPassword, GuessBudget, account_of, utc_day
 from tests.conftest import API, Letter, PostOffice
 
@@ -480,7 +481,7 @@ def test_the_news_of_a_change_says_the_same_time_in_every_try(
         raise ConnectionResetError
 
     with monkeypatch.context() as broken:
-        broken.setattr("accounts.smtp.Connection.send", breaks)
+        broken.setattr("accounts.mailing.smtp.Connection.send", breaks)
         later(minutes=1)
         assert post.deliver() == []
     later(hours=2)

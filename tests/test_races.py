@@ -17,10 +17,10 @@ from django.db import connection, connections
 from django.db.models import F
 from django.test import Client
 
-from accounts import mailer, smtp
+from accounts import transitions
 from accounts.choices import EventKind, Mail, State
+from accounts.mailing import mailer, smtp
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
-from accounts.querysets import ForgetPasswordQuerySet
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,14 +160,14 @@ def test_two_resets_of_one_account_lock_its_rows_in_one_order(
     for _ in range(2):
         api.request()
     tokens = [letter.token for letter in post.deliver()]
-    both, hold = threading.Barrier(2), ForgetPasswordQuerySet.hold
+    both, hold = threading.Barrier(2), transitions.hold
 
     def hold_when_both_are_here(*arguments: Any) -> Any:
         with suppress(threading.BrokenBarrierError):
             both.wait(timeout=1)
         return hold(*arguments)
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "hold", hold_when_both_are_here)
+    monkeypatch.setattr(transitions, "hold", hold_when_both_are_here)
     answers = at_once(*[lambda api, token=token: api.reset(token) for token in tokens])
     assert kinds(answers) == {"ResetPasswordSuccess": 1, "InvalidResetTokenError": 1}
 

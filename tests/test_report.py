@@ -14,9 +14,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import codes, recovery, signals
+from accounts import codes, signals, transitions
 from accounts.choices import Mail, State
 from accounts.models import ForgetPassword, PasswordResetEvent, account_of
+from accounts.recovery import reporting, verbs
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
 Later = Callable[..., None]
@@ -256,7 +257,8 @@ def test_the_locking_password_is_another_one_each_time_and_long_enough(
         chosen.append(password)
         return make_password(password)
 
-    monkeypatch.setattr(recovery, "hash_password", note)
+    monkeypatch.setattr(verbs, "hash_password", note)
+    monkeypatch.setattr(reporting, "hash_password", note)
     api.report(stolen[2].report)
     api.reset(post.deliver_one().token, THEFT)
     api.report(post.deliver_one().report)
@@ -681,7 +683,7 @@ def test_the_doorbell_rings_for_the_fresh_link_once_and_without_another_look(
     api: API, stolen: tuple[str, Letter, Letter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rung: list[tuple[Any, bool]] = []
-    monkeypatch.setattr("accounts.receivers.hurry", lambda pk, *, new: rung.append((pk, new)))
+    monkeypatch.setattr("accounts.mailing.receivers.hurry", lambda pk, *, new: rung.append((pk, new)))
     api.report(stolen[2].report)
     assert rung == [(ForgetPassword.objects.get(answers__isnull=False).pk, False)]
 
@@ -696,12 +698,12 @@ def test_rows_that_were_made_without_a_digest_are_not_one_anothers(make_user: Ma
     nobodys = ForgetPassword.objects.create()
     now = timezone.now()
     with transaction.atomic():
-        assert ForgetPassword.objects.hold(theirs.pk, user.pk, "", now) == [theirs]
-        assert ForgetPassword.objects.hold(nobodys.pk, None, "", now) == [nobodys]
+        assert transitions.hold(theirs.pk, user.pk, "", now) == [theirs]
+        assert transitions.hold(nobodys.pk, None, "", now) == [nobodys]
     done = {"state": State.COMPLETED, "is_user_password_updated": True, "completed_at": now, "reported_at": now}
     ForgetPassword.objects.filter(pk=others.pk).update(looked_at=now, sent_at=now, **done)
-    assert ForgetPassword.objects.are_locked(others.user_id, "")
-    assert not ForgetPassword.objects.are_locked(None, "")
+    assert transitions.are_locked(others.user_id, "")
+    assert not transitions.are_locked(None, "")
 
 
 def test_an_account_that_has_no_address_any_more_is_mailed_no_fresh_link(

@@ -21,14 +21,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
-from accounts import batches, codes, dispatch, mailer, receivers, signals, smtp, workers
+from accounts import codes, signals, transitions
 from accounts.addresses import fold
 from accounts.choices import State
+from accounts.mailing import batches, dispatch, mailer, receivers, smtp
+from accounts.mailing import threads as workers
 from accounts.models import ForgetPassword
-from accounts.querysets import turn_of
+from accounts.transitions import turn_of
+from harness.deployment import wait_until
+from harness.smtp_server import DROP, HOLD, SMTPServer, environment, mail_server
 from tests.conftest import API
-from tests.deployment import wait_until
-from tests.smtp_server import DROP, HOLD, SMTPServer, environment, mail_server
 
 MakeUser = Callable[..., Any]
 
@@ -354,7 +356,7 @@ def test_a_claim_whose_process_has_died_is_taken_over_when_its_lease_has_ended(
 ) -> None:
     left_by_another_process(settings, "ada@example.com")
     mailer.look()
-    assert ForgetPassword.objects.claim(timezone.now(), 1)
+    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1)
     lease_over = timezone.now() - timedelta(seconds=settings.MAIL_LEASE_SECONDS)
     ForgetPassword.objects.update(mail_claimed_at=lease_over)
     dispatch.start()
@@ -546,7 +548,8 @@ django.setup()
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connections
-from accounts import dispatch, mailer, signals
+from accounts.mailing import dispatch, mailer
+from accounts import signals
 from accounts.models import ForgetPassword
 
 call_command("migrate", verbosity=0)
@@ -603,7 +606,7 @@ def test_a_forked_process_goes_on_mailing_without_a_ring(server: SMTPServer, tmp
 look, send_due = mailer.look, mailer.send_due
 mailer.look, mailer.send_due = lambda: mailer.Found(0, []), lambda connection, limit: 0
 dispatch.start()
-from accounts import receivers
+from accounts.mailing import receivers
 receivers.hurry = lambda pk, *, new: None
 ask()
 connections.close_all()
@@ -619,7 +622,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_a_process_that_ends_sends_what_it_has_begun(server: SMTPServer, tmp_path: Path) -> None:
     script = """
-from accounts import smtp
+from accounts.mailing import smtp
 busy, send = threading.Event(), smtp.Connection.send
 
 def send_and_tell(*args, **options):

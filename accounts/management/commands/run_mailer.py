@@ -11,10 +11,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from accounts import workers
-from accounts.conf import conf
-from accounts.models import ForgetPassword
-from accounts.signals import password_reset_sent
+from ...conf import conf
+from ...mailing import threads as workers
+from ...models import ForgetPassword
+from ...signals import password_reset_sent
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         self.sent = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        password_reset_sent.connect(self._count, dispatch_uid="accounts.run_mailer")
+        password_reset_sent.connect(self._count, dispatch_uid="account_recovery.run_mailer")
         crew = workers.SendingCrew(threads)
         crew.start()
         while not (once or self.stopped.wait(1)):
