@@ -65,16 +65,16 @@ class ForgetPassword(models.Model):
     link_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the link's own life.")
     verified_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
-    killed_at = models.DateTimeField(
+    superseded_at = models.DateTimeField(
         null=True, blank=True, help_text="When another reset of the account completed, or the owner reported one."
     )
     reported_at = models.DateTimeField(null=True, blank=True, help_text="When the owner said: this was not me.")
-    answers = models.OneToOneField(
+    fresh_link_for = models.OneToOneField(
         "self",
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
-        related_name="answer",
+        related_name="fresh_link",
         help_text="The reported reset whose owner this one mails a fresh link.",
     )
 
@@ -174,7 +174,7 @@ class ForgetPassword(models.Model):
     @property
     def is_under_way(self) -> bool:
         """Whether it could still complete, as far as the row tells; the clocks are not asked."""
-        return self.killed_at is None and self.state != State.COMPLETED
+        return self.superseded_at is None and self.state != State.COMPLETED
 
     def may_still_act(self, now: datetime) -> bool:
         """Whether anything of it still works: a resend, a code, a link, or a mail that is still to come."""

@@ -44,7 +44,7 @@ def verify(pk: uuid.UUID, generation: int, now: datetime) -> bool:
         pk,
         state__in=(State.QUEUED, State.SENT),
         generation=generation,
-        killed_at=None,
+        superseded_at=None,
         code_issued_at__isnull=False,
     ).update(
         state=State.VERIFIED,
@@ -101,7 +101,7 @@ def complete(pk: uuid.UUID, allowed: Q, user_id: Any, address: str, now: datetim
 
     What was typed gives way to the account's own address, which has just been proven: there the news goes.
     """
-    return _one(pk, allowed, killed_at=None).update(
+    return _one(pk, allowed, superseded_at=None).update(
         state=State.COMPLETED,
         is_user_password_updated=True,
         completed_at=now,
@@ -124,14 +124,14 @@ def hold(pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[
     ran out long ago is left alone: strangers can add to it day by day, and no owner shall wait for all of it.
     """
     same_account = _of_address(email_digest) | (Q() if user_id is None else Q(user_id=user_id))
-    under_way = Q(killed_at=None) & ~Q(state=State.COMPLETED) & _not_long_over(now)
+    under_way = Q(superseded_at=None) & ~Q(state=State.COMPLETED) & _not_long_over(now)
     rows = ForgetPassword.objects.filter(Q(pk=pk) | (same_account & under_way))
     return list(rows.select_for_update(of=("self",)).order_by("pk"))
 
 
-def kill(pks: Collection[uuid.UUID], now: datetime) -> None:
+def supersede(pks: Collection[uuid.UUID], now: datetime) -> None:
     """End resets that are held. Nothing of them works any more, and their holders are not told."""
-    ForgetPassword.objects.filter(pk__in=pks).update(killed_at=now, updated_at=now, **NOTHING_DUE)
+    ForgetPassword.objects.filter(pk__in=pks).update(superseded_at=now, updated_at=now, **NOTHING_DUE)
 
 
 def report(pk: uuid.UUID, now: datetime) -> bool:

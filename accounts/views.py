@@ -42,7 +42,7 @@ def health(request: HttpRequest) -> HttpResponse:
     Anybody may ask, so it tells nothing that only a known address changes, as the mails that are due would. Look takes
     every row alike; how long it is behind tells that no mailer runs, or that the mail server is down.
     """
-    counted = counter.where()
+    counted = counter.backend_in_use()
     try:
         oldest = ForgetPassword.objects.not_looked().values_list("created_at", flat=True).first()
     except Error:

@@ -116,7 +116,7 @@ class ByThreads:
                 done.set()
 
         signals.password_reset_sent.connect(count, dispatch_uid="benchmark")
-        crew = workers.SendingCrew(self._threads)
+        crew = workers.SendingThreads(self._threads)
         crew.start()
         if not done.wait(PATIENCE):
             raise SystemExit("the mails were not sent")

@@ -317,7 +317,7 @@ def test_a_hand_too_many_leaves_the_rest_to_the_others(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "CROWDED", -1)
-    crew = threads.SendingCrew(2)
+    crew = threads.SendingThreads(2)
     crew._sending = 2
     assert crew._send_all(wire) is True
     assert still_due() == EMAILS[1:]
@@ -327,7 +327,7 @@ def test_the_only_hand_and_one_that_is_told_to_stop_send_all(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "CROWDED", -1)
-    crew = threads.SendingCrew(2)
+    crew = threads.SendingThreads(2)
     crew._sending = 1
     assert crew._send_all(wire) is False
     assert still_due() == []
@@ -343,12 +343,12 @@ def test_a_hand_comes_back_from_its_nap_without_being_called(
 ) -> None:
     settings.MAIL_SWEEP_SECONDS = 3600
 
-    def send_one(crew: threads.SendingCrew, connection: smtp.Connection) -> bool:
+    def send_one(crew: threads.SendingThreads, connection: smtp.Connection) -> bool:
         return mailer.send_due(connection, 1) == 1
 
     monkeypatch.setattr(threads, "NAP_SECONDS", 0.01)
-    monkeypatch.setattr(threads.SendingCrew, "_send_all", send_one)
-    crew = threads.SendingCrew(1)
+    monkeypatch.setattr(threads.SendingThreads, "_send_all", send_one)
+    crew = threads.SendingThreads(1)
     crew.start()
     server.wait_until(lambda: len(server.letters) == len(EMAILS))
     crew.stop(WAIT)
@@ -366,7 +366,7 @@ def test_what_the_pace_holds_back_stays_due_and_goes_when_its_minute_has_come(
     later: Callable[..., None],
 ) -> None:
     settings.MAIL_PER_MINUTE = 4
-    crew = threads.SendingCrew(1)
+    crew = threads.SendingThreads(1)
     assert crew._send_all(wire) is True
     assert len(still_due()) == len(EMAILS) - 4
     assert in_hand() == []
@@ -381,7 +381,7 @@ def test_what_was_allowed_and_not_due_is_left_to_others(
     settings: Any, server: SMTPServer, clock: Any, wire: smtp.Connection, owed: list[ForgetPassword]
 ) -> None:
     settings.MAIL_PER_MINUTE = len(EMAILS) + 1
-    assert threads.SendingCrew(1)._send_all(wire) is False
+    assert threads.SendingThreads(1)._send_all(wire) is False
     assert pace.take(10).count == 1
 
 
@@ -402,7 +402,7 @@ def test_whoever_mails_all_that_is_due_and_then_ends_waits_for_the_pace(
         later(seconds=30)
 
     monkeypatch.setattr("accounts.mailing.threads.time.sleep", sleep)
-    crew = threads.SendingCrew(1)
+    crew = threads.SendingThreads(1)
     crew.stopping.set()
     assert crew._send_all(wire) is False
     assert still_due() == []

@@ -28,7 +28,7 @@ from tests.conftest import API, NEW_PASSWORD, PostOffice, record_of
 
 KNOWN, UNKNOWN = "ada@example.com", "nobody@example.com"
 STATUS = "query S($id: ID!) { passwordResetStatus(requestId: $id) { status attemptsLeft } }"
-HIDDEN = {"user_id", "email", "user_agent", "locale", "mail_error", "mail_attempts", "mail_next_at", "killed_at"}
+HIDDEN = {"user_id", "email", "user_agent", "locale", "mail_error", "mail_attempts", "mail_next_at", "superseded_at"}
 """Columns whose width or whose being there may tell an address that has an account."""
 
 

@@ -416,13 +416,13 @@ def test_a_redis_that_dies_and_comes_back_is_told_once_each(
     own_valkey: Valkey, probing_at_once: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert hits(2) == 2
-    assert counter.where() == "redis"
+    assert counter.backend_in_use() == "redis"
     own_valkey.stop()
     assert hits(10) == HIT.most, "counted by this process, from nothing"
-    assert counter.where() == FALLEN_BACK
+    assert counter.backend_in_use() == FALLEN_BACK
     own_valkey.start()
     assert hits(10) == HIT.most, "counted by the new server, from nothing"
-    assert counter.where() == "redis"
+    assert counter.backend_in_use() == "redis"
     assert changes(caplog) == ["Redis does not answer", "Redis answers again"]
 
 
@@ -433,7 +433,7 @@ def test_a_redis_that_was_restarted_in_between_is_no_failure(
     own_valkey.stop()
     own_valkey.start()
     assert hits(10) == HIT.most
-    assert counter.where() == "redis"
+    assert counter.backend_in_use() == "redis"
     assert changes(caplog) == []
 
 
@@ -447,7 +447,7 @@ def test_a_redis_that_is_down_is_not_asked_again_before_its_time(
     monkeypatch.setattr(counter, "_redis", asked.append)
     now = time.monotonic()
     hits(5)
-    assert counter.where() == FALLEN_BACK
+    assert counter.backend_in_use() == FALLEN_BACK
     assert asked == []
     monkeypatch.setattr(time, "monotonic", lambda: now + counter.PROBE_SECONDS)
     hits(5)
@@ -495,7 +495,7 @@ def test_whatever_else_answers_in_its_place_memory_counts(
         quick.setattr(redis, "TIMEOUT_SECONDS", 0.05)
         settings.REDIS_URL = url
         assert hits(6) == HIT.most
-        assert counter.where() == FALLEN_BACK
+        assert counter.backend_in_use() == FALLEN_BACK
 
 
 def test_a_silent_redis_holds_up_one_call_and_no_other(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,7 +515,7 @@ def test_a_redis_that_is_not_there_is_no_error(settings: Any, url: str) -> None:
 def test_a_redis_that_wants_a_password_is_no_error(own_valkey: Valkey) -> None:
     own_valkey.client().config_set("requirepass", "hunter2")
     assert hits(6) == HIT.most
-    assert counter.where() == FALLEN_BACK
+    assert counter.backend_in_use() == FALLEN_BACK
 
 
 def test_a_full_redis_and_a_read_only_one_are_taken_for_down_until_they_can_write(
@@ -532,9 +532,9 @@ def test_a_full_redis_and_a_read_only_one_are_taken_for_down_until_they_can_writ
         counter.take([Window(f"other {sick}", 3, 60)])
         # What is full already is refused without a write; that must not be taken for a recovery.
         hits(6)
-        assert counter.where() == FALLEN_BACK
+        assert counter.backend_in_use() == FALLEN_BACK
         client.execute_command(*cured)
-        assert counter.where() == "redis"
+        assert counter.backend_in_use() == "redis"
         assert changes(caplog) == ["Redis does not answer", "Redis answers again"]
 
 

@@ -637,7 +637,7 @@ def test_a_path_cannot_forge_a_line(log: Log, api: API) -> None:
     assert all(letter.isprintable() for letter in log.text.replace("\n", ""))
 
 
-class BrokenCrew(workers.Crew):
+class BrokenThreads(workers.MailerThreads):
     def _look_and_sweep(self) -> None:
         raise RuntimeError("hunter2")
 
@@ -647,7 +647,7 @@ class BrokenCrew(workers.Crew):
 def test_a_thread_of_the_mailer_that_dies_is_noted_like_all_else(
     log: Log, db: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crew = BrokenCrew(hands=1)
+    crew = BrokenThreads(senders=1)
     crew.start()
     crew.stop(timeout=30)
     said = [line["event"] for line in log.lines]

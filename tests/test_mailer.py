@@ -774,11 +774,11 @@ def verify(record: ForgetPassword) -> None:
     assert transitions.verify(record.pk, record.generation, timezone.now())
 
 
-def kill(record: ForgetPassword) -> None:
-    transitions.kill([record.pk], timezone.now())
+def supersede(record: ForgetPassword) -> None:
+    transitions.supersede([record.pk], timezone.now())
 
 
-MEANWHILE = [(cancel, Due.LINK), (complete, Due.CHANGED), (verify, Due.NONE), (kill, Due.NONE)]
+MEANWHILE = [(cancel, Due.LINK), (complete, Due.CHANGED), (verify, Due.NONE), (supersede, Due.NONE)]
 
 
 @pytest.mark.parametrize(("happens", "due"), MEANWHILE)

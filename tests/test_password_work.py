@@ -141,7 +141,7 @@ def test_a_process_too_busy_to_hash_says_so_and_spends_nothing(
 def test_whoever_has_no_good_token_makes_nothing_hash(api: API, post: PostOffice, user: Any, hasher: Hasher) -> None:
     handle = api.request()["requestId"]
     link = post.deliver_one().token
-    ForgetPassword.objects.update(killed_at=record_of(handle).created_at)
+    ForgetPassword.objects.update(superseded_at=record_of(handle).created_at)
     for token in ("", "x", handle, link, link[:-4] + "AAAA"):
         assert api.reset(token)["__typename"] == "InvalidResetTokenError"
     assert hasher.count == 0

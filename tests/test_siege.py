@@ -203,7 +203,7 @@ def test_what_ran_out_long_ago_is_left_alone_or_a_stranger_could_make_the_owner_
     assert owner.asks()["__typename"] == "RequestPasswordResetSuccess"
     assert owner.gets_in_by_the_newest_link()
     record.refresh_from_db()
-    assert (record.killed_at is not None) is ended
+    assert (record.superseded_at is not None) is ended
 
 
 # --- The account is taken --------------------------------------------------------------------------------------------

@@ -511,7 +511,7 @@ def test_a_refused_password_burns_nothing(bring: Any, api: API) -> None:
 
 def test_completing_one_reset_kills_the_accounts_others(bring: Any, api: API) -> None:
     reset = bring("KILLED")
-    assert reset.record.killed_at is not None
+    assert reset.record.superseded_at is not None
     assert api.mutate("checkResetToken", resetToken=reset.link)["__typename"] == "InvalidResetTokenError"
 
 

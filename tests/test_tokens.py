@@ -104,7 +104,7 @@ def rows_of_all_kinds(
         assert api.reset(link)["__typename"] == "ResetPasswordSuccess"
         handles["queued"] = api.request("ada@example.com")["requestId"]
         found = {name: record_of(handle) for name, handle in handles.items()}
-        assert found["killed"].killed_at is not None
+        assert found["killed"].superseded_at is not None
         return {**found, "never issued": ForgetPassword()}
 
     return made

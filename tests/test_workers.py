@@ -66,7 +66,7 @@ def mails_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     """The rings that reach the dispatcher, each as row and whether it is new."""
     heard: list[tuple[Any, bool]] = []
-    monkeypatch.setattr(receivers, "hurry", lambda pk, *, new: heard.append((pk, new)))
+    monkeypatch.setattr(receivers, "wake", lambda pk, *, new: heard.append((pk, new)))
     return heard
 
 
@@ -87,9 +87,9 @@ def recipients(server: SMTPServer) -> list[str]:
 
 def the_sweeps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A function that waits for so many further sweeps, each of which follows a look in the same round."""
-    swept, sweep, count = threading.Condition(), workers.SendingCrew.sweep, 0
+    swept, sweep, count = threading.Condition(), workers.SendingThreads.sweep, 0
 
-    def counted(crew: workers.SendingCrew) -> None:
+    def counted(crew: workers.SendingThreads) -> None:
         nonlocal count
         with swept:
             count += 1
@@ -101,7 +101,7 @@ def the_sweeps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             last = count + further
             assert swept.wait_for(lambda: count >= last, WAIT)
 
-    monkeypatch.setattr(workers.SendingCrew, "sweep", counted)
+    monkeypatch.setattr(workers.SendingThreads, "sweep", counted)
     return wait
 
 
@@ -186,7 +186,7 @@ def test_two_crews_on_one_database_send_every_mail_once(settings: Any, server: S
         make_user(email)
     all_sent = wait_for_settled(len(emails))
     left_by_another_process(settings, *emails)
-    crews = [workers.SendingCrew(2), workers.SendingCrew(2)]
+    crews = [workers.SendingThreads(2), workers.SendingThreads(2)]
     for crew in crews:
         crew.start()
     all_sent()
@@ -255,7 +255,7 @@ def test_a_doorbell_that_is_broken_breaks_no_request(api: API, monkeypatch: pyte
     def broken(pk: Any, *, new: bool) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(receivers, "hurry", broken)
+    monkeypatch.setattr(receivers, "wake", broken)
     assert api.request()["status"] == "QUEUED"
     assert ForgetPassword.objects.count() == 1
 
@@ -475,7 +475,7 @@ def test_stopping_does_not_wait_for_a_server_that_is_silent_and_gives_its_claim_
     server.on("MAIL", HOLD)
     asked()
     server.wait_until(lambda: server.stages["MAIL"])
-    (sender,) = [thread for thread in threading.enumerate() if thread.name == "mail-hand-1"]
+    (sender,) = [thread for thread in threading.enumerate() if thread.name == "mail-sender-1"]
     workers.stop(0.1)
     assert server.letters == []
     record = ForgetPassword.objects.get()
@@ -532,7 +532,7 @@ def test_a_sender_lets_go_of_a_database_connection_that_has_come_of_age(
 
     def note(connection: BaseDatabaseWrapper) -> None:
         close(connection)
-        if threading.current_thread().name == "mail-hand-1":
+        if threading.current_thread().name == "mail-sender-1":
             closed.set()
 
     monkeypatch.setattr(BaseDatabaseWrapper, "close", note)
@@ -607,7 +607,7 @@ look, send_due = mailer.look, mailer.send_due
 mailer.look, mailer.send_due = lambda: mailer.Found(0, []), lambda connection, limit: 0
 dispatch.start()
 from accounts.mailing import receivers
-receivers.hurry = lambda pk, *, new: None
+receivers.wake = lambda pk, *, new: None
 ask()
 connections.close_all()
 child = os.fork()
@@ -655,7 +655,7 @@ sys.exit(0 if sent.wait(5) else "nothing was mailed")
 def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one_where_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    crew = workers.SendingCrew(2)
+    crew = workers.SendingThreads(2)
     limits: list[int] = []
 
     def full_until_another_comes(connection: smtp.Connection, limit: int, **options: Any) -> int:
@@ -674,7 +674,7 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
 
 
 def test_the_hand_that_sat_down_last_is_called_first() -> None:
-    idle, called = workers.IdleHands(), []
+    idle, called = workers.IdleSenders(), []
 
     def sit_down(name: str) -> threading.Thread:
         def wait() -> None:
@@ -695,7 +695,7 @@ def test_the_hand_that_sat_down_last_is_called_first() -> None:
 
 
 def test_a_hand_without_a_connection_is_called_after_those_that_have_one() -> None:
-    idle, called = workers.IdleHands(), []
+    idle, called = workers.IdleSenders(), []
 
     def sit_down(name: str, connected: bool) -> threading.Thread:
         def wait() -> None:
@@ -716,7 +716,7 @@ def test_a_hand_without_a_connection_is_called_after_those_that_have_one() -> No
 
 
 def test_a_call_that_finds_nobody_is_heard_by_whoever_comes_next() -> None:
-    idle = workers.IdleHands()
+    idle = workers.IdleSenders()
     idle.call(wake=True)
     assert idle.wait(0) is True
     idle.is_more_due = False
@@ -725,7 +725,7 @@ def test_a_call_that_finds_nobody_is_heard_by_whoever_comes_next() -> None:
 
 
 def test_whoever_is_sent_home_goes_though_more_is_due() -> None:
-    idle = workers.IdleHands()
+    idle = workers.IdleSenders()
     idle.call(wake=True)
     idle.dismiss()
     assert idle.wait(0) is False
@@ -800,7 +800,7 @@ def test_what_is_before_its_turn_may_use_half_of_the_pace_and_leaves_the_rest(
     for number in range(10):
         asked(f"nobody{number}@example.com", mail_turn_at=turn_of(number + 1, timezone.now()))
     mailer.look()
-    crew, connection = workers.SendingCrew(1), smtp.Connection()
+    crew, connection = workers.SendingThreads(1), smtp.Connection()
     crew._send_all(connection)
     assert 3 <= ForgetPassword.objects.filter(mail_due="").count() <= 5
     make_user("ada@example.com")
@@ -852,37 +852,37 @@ def test_a_process_that_gets_no_connection_at_all_leaves_mails_to_others_and_cos
 
 
 def test_a_hand_that_is_not_welcome_sits_down_though_more_is_due() -> None:
-    idle = workers.IdleHands()
+    idle = workers.IdleSenders()
     idle.call(wake=False)
     assert idle.wait(0, eager=False) is None
     assert idle.wait(0) is True
 
 
 def test_nobody_is_called_whom_the_server_would_not_take() -> None:
-    crew = workers.SendingCrew(4)
+    crew = workers.SendingThreads(4)
     crew._most = 1
     with crew._counted():
-        crew._idle_hands._idle.append(threading.Event())
+        crew._idle_senders._idle.append(threading.Event())
         crew.sweep()
         crew._call()
-        assert len(crew._idle_hands._idle) == 1
+        assert len(crew._idle_senders._idle) == 1
     crew._call()
-    assert crew._idle_hands._idle == []
+    assert crew._idle_senders._idle == []
 
 
 def test_what_was_left_because_it_was_not_its_turn_is_taken_up_when_there_is_room() -> None:
-    crew = workers.SendingCrew(4)
+    crew = workers.SendingThreads(4)
     with crew._counted(), crew._counted():
         with crew._counted():
             crew._held_back = True
-        assert not crew._idle_hands.is_more_due, "two of four hands are still at work"
-    assert crew._idle_hands.is_more_due
+        assert not crew._idle_senders.is_more_due, "two of four hands are still at work"
+    assert crew._idle_senders.is_more_due
 
 
 def test_no_more_hands_are_at_work_than_the_server_takes_connections_until_a_while_later(
     server: SMTPServer, user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew, connection = workers.SendingCrew(4), smtp.Connection()
+    crew, connection = workers.SendingThreads(4), smtp.Connection()
 
     def full(*args: Any, **options: Any) -> int:
         raise smtp.TooManyConnections

@@ -101,7 +101,7 @@ def _refused(facts: dict[str, Any], refused: RecoveryError) -> None:
     if isinstance(refused, InvalidCode | PasswordRejected) and facts.get("claimed"):
         # Neither is said before handle or token have been believed.
         facts["record"] = facts.pop("claimed")
-    write = log.warning if _smells(refused) else log.info
+    write = log.warning if _is_suspicious(refused) else log.info
     write("verb refused", **facts, outcome=type(refused).__name__, **_reason(refused))
 
 
@@ -117,7 +117,7 @@ def _reason(refused: RecoveryError) -> dict[str, Any]:
     return {}
 
 
-def _smells(refused: RecoveryError) -> bool:
+def _is_suspicious(refused: RecoveryError) -> bool:
     """Whether it is what somebody who tries things out would meet."""
     if isinstance(refused, RateLimited):
         return refused.limit not in IMPATIENCE

@@ -48,7 +48,7 @@ def give_back(windows: Sequence[Window], taken: Taken, count: int) -> None:
         )
 
 
-def where() -> str:
+def backend_in_use() -> str:
     """What counts now: `redis`, `memory` or FALLEN_BACK; asks Redis, unless it lately did not answer. Never raises."""
     if not conf.REDIS_URL:
         return "memory"

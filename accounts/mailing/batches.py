@@ -216,7 +216,7 @@ def _mail_of(record: ForgetPassword, *, with_code: bool) -> tuple[Mailbox, Email
 
 def _mailbox_of(record: ForgetPassword) -> Mailbox:
     """Who may reset by what is true now: an account may have been closed, or moved, since it was looked up."""
-    if record.killed_at is not None:
+    if record.superseded_at is not None:
         return Mailbox(reason="superseded")
     if record.user is None:
         return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")

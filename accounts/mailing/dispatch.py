@@ -1,4 +1,4 @@
-"""How a due mail is hurried along: by this process's threads, by a queue, at once in tests, or by another process."""
+"""Who sends a mail that is due: threads of this process, a queue's workers, this very call in tests, or others."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from ..conf import conf
 from . import mailer, smtp, threads
 
 
-def hurry(pk: uuid.UUID, *, new: bool) -> None:
-    """Ring for one row, the way MAIL_DISPATCH says. Nothing depends on it but speed: the row itself is the message.
+def wake(pk: uuid.UUID, *, new: bool) -> None:
+    """Have the mail of one row sent now, the way MAIL_DISPATCH says.
 
-    A new row is looked up first, and sent when that has found somebody.
+    Only speed depends on it: a sweep finds every row that has a mail due. A `new` row is looked up first.
     """
     if conf.MAIL_DISPATCH == "inline":
         _mail_now(pk)
-    elif make_crew := _crew():
-        threads.ring(make_crew, None if new else pk)
+    elif make := _how_to_mail():
+        threads.wake(make, None if new else pk)
 
 
 def start() -> None:
-    """Let a serving process see to what an earlier one has left, without waiting for a first request."""
-    if make_crew := _crew():
-        threads.ring(make_crew)
+    """Have a serving process send what an earlier one has left, before any request comes."""
+    if make := _how_to_mail():
+        threads.wake(make)
 
 
-def _crew() -> Callable[[], threads.Crew] | None:
-    """What mails in this process; None where that is another process's business."""
+def _how_to_mail() -> Callable[[], threads.MailerThreads] | None:
+    """What makes this process's mailer threads; None where another process mails."""
     if conf.MAIL_DISPATCH == "thread":
-        return lambda: threads.SendingCrew(conf.MAIL_SENDERS)
+        return lambda: threads.SendingThreads(conf.MAIL_SENDERS)
     if conf.MAIL_DISPATCH == "celery":
         from . import tasks  # only here is Celery needed
 
-        return tasks.PublishingCrew
+        return tasks.PublishingThreads
     return None
 
 

@@ -141,7 +141,7 @@ def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts
 def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
     host = urlsplit(conf.reset_page).hostname or ""
     facts = {
-        "answers_report": record.answers_id is not None,
+        "is_fresh_link": record.fresh_link_for_id is not None,
         "host": host,
         "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,

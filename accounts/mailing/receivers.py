@@ -1,4 +1,4 @@
-"""The doorbell: a saved record, or one that owes another mail, is hurried along once it is committed."""
+"""Wakes the mailer when a record is created, or has another mail due, as soon as that is committed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models.signals import post_save
 
 from ..models import ForgetPassword
 from ..signals import mail_due
-from .dispatch import hurry
+from .dispatch import wake
 
 
 def connect() -> None:
@@ -22,19 +22,19 @@ def connect() -> None:
 
 
 def mail_what_was_requested(instance: ForgetPassword, created: bool, raw: bool, using: str, **kwargs: Any) -> None:
-    """Ring for a new record. Fixtures (`raw`) bring records that were mailed where they came from."""
+    """Wake the mailer for a new record. Fixtures (`raw`) bring records that were mailed where they came from."""
     if created and not raw:
-        _ring_after_commit(instance.pk, using, new=instance.looked_at is None)
+        _wake_after_commit(instance.pk, using, new=instance.looked_at is None)
 
 
 def mail_what_is_due(pk: uuid.UUID, **kwargs: Any) -> None:
-    """Ring for a record that a verb has left with a mail to send."""
-    _ring_after_commit(pk, None, new=False)
+    """Wake the mailer for a record that a verb has left with a mail due."""
+    _wake_after_commit(pk, None, new=False)
 
 
-def _ring_after_commit(pk: uuid.UUID, using: str | None, *, new: bool) -> None:
+def _wake_after_commit(pk: uuid.UUID, using: str | None, *, new: bool) -> None:
     # A named function: Django 5.2 logs a failed robust callback by its __qualname__, which a partial has not.
-    def ring() -> None:
-        hurry(pk, new=new)
+    def wake_mailer() -> None:
+        wake(pk, new=new)
 
-    transaction.on_commit(ring, using=using, robust=True)
+    transaction.on_commit(wake_mailer, using=using, robust=True)

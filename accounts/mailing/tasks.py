@@ -1,6 +1,6 @@
 """Mailing through Celery: a message holds the primary key of a row, and nothing else.
 
-It is a bell for one mail, and the mail that goes is the one whose turn it is: a queue is first come, first served, and
+It wakes a worker for one mail, and the mail that is sent is the one whose turn it is: a queue is first come, first served, and
 whoever fills it would hold up all that come later.
 
 The row stays the outbox. A broker that is down, silent, or forgets a message costs a delay and no mail: a sweep
@@ -48,26 +48,26 @@ def send_mail(pk: str) -> None:
         claimed = 0
         with suppress(smtp.TooManyConnections):
             in_turn = pace.is_half_used(allowed)
-            # Twice: a bell that came sooner may have taken this one's mail, and left the one that it could not see yet.
+            # Twice: an earlier message may have taken this one's mail, and left the one that it could not see yet.
             claimed = mailer.send_due(_local.connection, 1, in_turn=in_turn) or mailer.send_due(
                 _local.connection, 1, in_turn=in_turn
             )
         pace.give_back(allowed, 1 - claimed)
 
 
-class PublishingCrew(threads.Crew):
+class PublishingThreads(threads.MailerThreads):
     """Looks in this process and leaves the sending to Celery; a thread of its own speaks to the broker.
 
-    Where that is in vain, a crew that sends stands in until messages are taken again. It is in vain where a mail is
-    overdue, and the broker has failed for as long as that takes; and where a mail is overdue, and for a lease it is the
-    same one whose turn is first. However long the queue, whoever takes a message from it takes that mail.
+    Where that is in vain, senders of this process stand in until messages are taken again. It is in vain where a mail
+    is overdue and the broker has failed for as long as that takes; and where a mail is overdue and the same mail has
+    been first in turn for a whole lease. However long the queue, whoever takes a message from it sends the first mail.
     """
 
     def __init__(self, *, republishes: bool = False) -> None:
-        super().__init__(hands=1)
+        super().__init__(senders=1)
         self._republishes = republishes
         self._waiting: queue.Queue[uuid.UUID | None] = queue.Queue(QUEUE_SIZE)
-        self._stand_in: threads.SendingCrew | None = None
+        self._stand_in: threads.SendingThreads | None = None
         self._is_overdue = self._is_stuck = False
         self._first: uuid.UUID | None = None
         self._first_since = 0.0
@@ -75,10 +75,10 @@ class PublishingCrew(threads.Crew):
         self._queued: int | None = None
         self._counted_at = float("-inf")
 
-    def owe(self, pks: Iterable[uuid.UUID]) -> None:
+    def enqueue(self, pks: Iterable[uuid.UUID]) -> None:
         owed = list(pks)
         if stand_in := self._stand_in:
-            stand_in.owe(owed)
+            stand_in.enqueue(owed)
         self._publish_soon(owed)
 
     def sweep(self) -> None:
@@ -148,7 +148,7 @@ class PublishingCrew(threads.Crew):
     def _step_in(self, why: str) -> None:
         if self._stand_in is None and not self._why_down and not self.stopping.is_set():
             logger.warning("%s: this process mails what is due until that is over", why)
-            stand_in = threads.SendingCrew(conf.MAIL_SENDERS)
+            stand_in = threads.SendingThreads(conf.MAIL_SENDERS)
             stand_in.start()
             self._stand_in = stand_in
 
@@ -172,10 +172,10 @@ def _queue_length() -> int:
 @worker_ready.connect(dispatch_uid="account_recovery.start_sweeping")
 def start_sweeping(**kwargs: Any) -> None:
     """In the worker's main process: look, and publish what fell through."""
-    threads.ring(lambda: PublishingCrew(republishes=True))
+    threads.wake(lambda: PublishingThreads(republishes=True))
 
 
 @worker_shutting_down.connect(dispatch_uid="account_recovery.stop_sweeping")
 def stop_sweeping(**kwargs: Any) -> None:
-    """Let the crew go before the worker waits for its tasks."""
+    """End the mailer threads before the worker waits for its tasks."""
     threads.stop(timeout=1)

@@ -33,40 +33,43 @@ NAP_SECONDS = 1.0
 LONG_SECONDS = 0.25
 """From so long a mail on, what its sender holds meanwhile is worth more than what it costs to take it anew."""
 CONTENT_SECONDS = 60.0
-"""How long the crew makes do with as many connections as the mail server has allowed it."""
+"""How long no more connections are tried than the mail server has taken."""
 RELIEF_SECONDS = 0.25
-"""How often somebody looks after the senders: far more often than a claimed mail may go unbegun."""
+"""How often open batches are relieved; far below BATCH_SECONDS."""
 
 
-class Crew:
-    """The threads that look and probe; what is owed after a look goes to the hands, which are the subclass's."""
+class MailerThreads:
+    """The threads of a mailing process: one looks records up and sweeps, one probes the mail server, the others send.
 
-    def __init__(self, hands: int) -> None:
+    How the mails that are due reach the senders is up to the subclass.
+    """
+
+    def __init__(self, senders: int) -> None:
         self.stopping = threading.Event()
-        self._bell = threading.Event()
+        self._wake_up = threading.Event()
         self._probe_wanted = threading.Event()
         self._why_down = ""
         """Why the mail server takes no mail; empty while it does."""
         self._deadline = float("inf")
         jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
-        jobs += [(f"mail-hand-{number}", self._work) for number in range(1, hands + 1)]
+        jobs += [(f"mail-sender-{number}", self._work) for number in range(1, senders + 1)]
         # Daemons: a mail server that does not answer must not keep a stopping process alive.
         # Whatever one dies of, Python's own last words would put the exception's text into the log.
         self._threads = [threading.Thread(target=surviving("go on")(job), name=name, daemon=True) for name, job in jobs]
 
     def start(self) -> None:
-        """Start the threads, which sweep at once: what an earlier process left is due now."""
+        """Start the threads. They sweep at once, for an earlier process may have left mails."""
         for thread in self._threads:
             thread.start()
 
-    def ring(self, pk: uuid.UUID | None) -> None:
-        """Look now and, with a pk, see to that row now; without waiting for either."""
+    def wake(self, pk: uuid.UUID | None) -> None:
+        """Look now and, with a pk, enqueue that row. Never waits."""
         if pk is not None:
-            self.owe([pk])
-        self._bell.set()
+            self.enqueue([pk])
+        self._wake_up.set()
 
     def stop(self, timeout: float) -> None:
-        """Look once more, send what is due within `timeout` seconds, end the threads; a later process does the rest."""
+        """Look once more, send for `timeout` seconds at most, and end the threads. A later process sends the rest."""
         self.retire(timeout)
         for thread in self._threads:
             thread.join(max(0.0, self._deadline - time.monotonic()))
@@ -74,30 +77,33 @@ class Crew:
             mailer.let_go()
 
     def retire(self, timeout: float = 0.0) -> None:
-        """Tell the threads to do the same, and do not wait for them: what is being sent is sent, and marked."""
+        """As `stop`, without waiting for the threads. What is being sent is sent and marked."""
         self._deadline = time.monotonic() + timeout
         self.stopping.set()
-        self._bell.set()
+        self._wake_up.set()
         self._probe_wanted.set()
 
-    def owe(self, pks: Iterable[uuid.UUID]) -> None:
-        """Tell the hands that these rows owe a mail. Never waits."""
+    def enqueue(self, pks: Iterable[uuid.UUID]) -> None:
+        """Tell the senders that these rows have a mail due. Never waits."""
         raise NotImplementedError
 
     def sweep(self) -> None:
-        """See to what is due although nobody rang for it."""
+        """Send what is due although no wake-up came for it."""
         raise NotImplementedError
 
     def dismiss(self) -> None:
-        """Tell the hands to finish what is there and go."""
+        """Tell the senders to finish what is due and end."""
         raise NotImplementedError
 
     def _work(self) -> None:
-        """What each hand does until it is dismissed."""
+        """The loop of a sender, until it is dismissed."""
         raise NotImplementedError
 
     def _look_and_sweep(self) -> None:
-        """Wake by bell or clock. Never speaks SMTP, so that no mail server can hold up what holders are shown."""
+        """Look and sweep, at each wake-up and each MAIL_SWEEP_SECONDS.
+
+        This thread never speaks SMTP: a slow mail server must not delay the status that holders see.
+        """
         swept_at = float("-inf")
         last_round = False
         while not last_round:
@@ -105,19 +111,19 @@ class Crew:
             with surviving("look"):
                 while not self._why_down and (found := mailer.look()).looked:
                     self._probe_wanted.set()
-                    self.owe(found.owed)
+                    self.enqueue(found.owed)
                 if time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     self.sweep()
             close_old_connections()
             if not last_round:
-                self._bell.wait(conf.MAIL_SWEEP_SECONDS)
-                self._bell.clear()
+                self._wake_up.wait(conf.MAIL_SWEEP_SECONDS)
+                self._wake_up.clear()
         self.dismiss()
         connections.close_all()
 
     def _probe(self) -> None:
-        """Ask now and then whether the server is up: when rows have been looked at, and until a dead one is back."""
+        """Probe the mail server after each look, and while it is down; PROBE_SECONDS apart at least."""
         while not self.stopping.is_set():
             if not self._why_down:
                 self._probe_wanted.wait()
@@ -127,14 +133,14 @@ class Crew:
                 if bool(before) != bool(self._why_down):
                     state = f"down: {self._why_down}" if self._why_down else "up again"
                     logger.warning("the mail server is %s", state)
-                    self._bell.set()
+                    self._wake_up.set()
             self.stopping.wait(PROBE_SECONDS)
 
 
-class IdleHands:
-    """Where hands wait to be called: first those with an open connection to the mail server, the latest one first.
+class IdleSenders:
+    """The senders that wait for work. Those with an open connection are called first, the latest one first.
 
-    Where the server takes no more connections, a hand without one would be called in vain.
+    While the server takes no more connections, a sender without one could do nothing.
     """
 
     def __init__(self) -> None:
@@ -142,12 +148,12 @@ class IdleHands:
         self._idle: list[threading.Event] = []
         self._dismissed = False
         self.coming = 0
-        """How many have been called and are not up yet."""
+        """How many were called and have not started yet."""
         self.is_more_due = False
-        """Whether somebody has called since the latest claim began, or that claim cannot have been the last."""
+        """Whether more became due since the latest claim began."""
 
     def call(self, *, wake: bool) -> None:
-        """Say that more is due. With `wake`, a hand gets up for it; else whoever is at work goes on with it."""
+        """Note that more is due. With `wake`, an idle sender starts; otherwise a working one takes it."""
         with self._lock:
             self.is_more_due = True
             if wake and self._idle:
@@ -155,16 +161,16 @@ class IdleHands:
                 self._idle.pop().set()
 
     def dismiss(self) -> None:
-        """Send everybody home, those who wait and those who come back."""
+        """End the senders that wait, and those that come back."""
         with self._lock:
             self._dismissed = True
             while self._idle:
                 self._idle.pop().set()
 
     def wait(self, seconds: float | None, *, eager: bool = True, connected: bool = True) -> bool | None:
-        """Wait to be called: True if so, False if dismissed, None if nothing was for so long.
+        """Wait for a call: True once called, False once dismissed, None after `seconds` without either.
 
-        Who is `eager` does not even sit down while more is due. Who is not `connected` is called after all others.
+        An `eager` sender does not wait while more is due. One that is not `connected` is called last.
         """
         called = threading.Event()
         with self._lock:
@@ -180,48 +186,48 @@ class IdleHands:
             return not self._dismissed
 
 
-class SendingCrew(Crew):
-    """Sends by threads of its own. They need no list: what is due stands in the table, and they take from there.
+class SendingThreads(MailerThreads):
+    """Senders that take what is due from the table, so they need no queue.
 
-    As many are at work as pays. While mails are sent fast, one or two send them all. While each mail takes long, a hand
-    that has claimed one calls the next: waiting costs a thread and a connection, and next to no time of a processor.
+    One or two senders are enough while mails are sent fast. While each takes long, a sender that has claimed a mail
+    wakes another one: a sender that waits costs a thread and a connection, and hardly any CPU.
     """
 
-    def __init__(self, hands: int) -> None:
-        super().__init__(hands)
+    def __init__(self, senders: int) -> None:
+        super().__init__(senders)
         self._threads.append(threading.Thread(target=self._relieve, name="mail-relief", daemon=True))
-        self._hands = hands
-        self._idle_hands = IdleHands()
+        self._senders = senders
+        self._idle_senders = IdleSenders()
         self._sending = 0
         self._batch = 1
         self._counting = threading.Lock()
-        self._most, self._most_until = hands, float("inf")
+        self._most, self._most_until = senders, float("inf")
         self._held_back = False
 
-    def owe(self, pks: Iterable[uuid.UUID]) -> None:
+    def enqueue(self, pks: Iterable[uuid.UUID]) -> None:
         if any(True for _ in pks):
             self.sweep()
 
     def sweep(self) -> None:
-        self._call(if_useful=not (self._sending or self._idle_hands.coming) or _mails_take_long())
+        self._call(if_useful=not (self._sending or self._idle_senders.coming) or _mails_take_long())
 
     def dismiss(self) -> None:
-        self._idle_hands.dismiss()
+        self._idle_senders.dismiss()
 
     def _call(self, *, if_useful: bool = True) -> None:
-        """Say that more is due, and wake one more hand if that is useful and the mail server takes it."""
-        self._idle_hands.call(wake=if_useful and self._sending < self._most)
+        """Note that more is due, and wake one more sender if that helps and the server takes its connection."""
+        self._idle_senders.call(wake=if_useful and self._sending < self._most)
 
     def _work(self) -> None:
         connection, go_on = PatientConnection(), True
         while go_on:
-            # While the server takes no more connections, a hand without one would ask for it over and over.
-            may_connect = connection.is_open or self._most == self._hands
-            called = self._idle_hands.wait(IDLE_SECONDS, eager=may_connect, connected=connection.is_open)
+            # While the server takes no more connections, a sender without one would try again and again.
+            may_connect = connection.is_open or self._most == self._senders
+            called = self._idle_senders.wait(IDLE_SECONDS, eager=may_connect, connected=connection.is_open)
             if called is None:
                 connection.close()
                 connections.close_all()
-                called = self._idle_hands.wait(None, connected=False)
+                called = self._idle_senders.wait(None, connected=False)
             go_on = bool(called)
             nap = True
             while nap:
@@ -235,12 +241,11 @@ class SendingCrew(Crew):
         connections.close_all()
 
     def _send_all(self, connection: smtp.Connection) -> bool:
-        """Send until nothing is due, and then say False; or leave it to the other hands, or to later, and say True.
+        """Send until nothing is due. Returns whether to come back after a nap: others send on, or the pace says wait.
 
-        A full batch hints at a backlog, and calls one more hand to it, if that can help. While a mail server is slow,
-        each hand waits most of the time, and the more, the better. A fast one leaves them waiting for the interpreter
-        alone; then one of them takes a nap, and the others get as much done with less ado. What one hand has found to
-        be worth claiming, the next begins with.
+        A full batch hints at a backlog, so one more sender is woken. Where all of them together keep the processor
+        busy, more senders are no faster, and this one takes a nap. The batch size found here is where the next sender
+        begins.
         """
         batch = self._batch
         while time.monotonic() < self._deadline:
@@ -273,11 +278,11 @@ class SendingCrew(Crew):
             if claimed == allowed.count:
                 self._call(if_useful=_mails_take_long())
 
-        # Half of the hands and of the pace is kept for mails whose turn has come: so the first mail of a client finds a
-        # hand at once, whatever others have asked for.
+        # Half of the senders and of the pace is for mails whose turn has come, so that a client's first mail finds a
+        # sender at once, however many others have requested.
         busy = self._sending > self._half
         in_turn = not self.stopping.is_set() and (busy or pace.is_half_used(allowed))
-        self._idle_hands.is_more_due = False
+        self._idle_senders.is_more_due = False
         claimed = mailer.send_due(connection, allowed.count, in_turn=in_turn, on_claim=call_another)
         if busy and claimed < allowed.count:
             self._held_back = True
@@ -286,28 +291,28 @@ class SendingCrew(Crew):
 
     @property
     def _half(self) -> int:
-        return max(1, self._hands // 2)
+        return max(1, self._senders // 2)
 
     def _make_do(self, allowed: Taken) -> bool:
-        """Be content for a while with the connections that the mail server has taken.
+        """For CONTENT_SECONDS, try no more connections than the mail server has taken.
 
-        True, to come back after a nap, where it has taken none of this process: others of its clients hold them all.
+        Returns whether it has taken none of this process, so that this sender comes back after a nap.
         """
         pace.give_back(allowed, allowed.count)
         with self._counting:
             is_news = self._most_until == float("inf")
             self._most, self._most_until = max(1, smtp.Connection.open_now), time.monotonic() + CONTENT_SECONDS
-            self._held_back = True  # for a hand that has a connection
+            self._held_back = True  # for a sender that has a connection
         if is_news:
             logger.warning("the mail server takes no more than %d connections", smtp.Connection.open_now)
         return not smtp.Connection.open_now
 
     @contextmanager
     def _counted(self) -> Iterator[bool]:
-        """Count this hand among those at work, unless the server takes no more of them: then it is not welcome."""
+        """Count this sender as working. False where the server takes no more connections."""
         with self._counting:
             if time.monotonic() > self._most_until:
-                self._most, self._most_until = self._hands, float("inf")
+                self._most, self._most_until = self._senders, float("inf")
             is_welcome = self._sending < self._most
             self._sending += is_welcome
         try:
@@ -321,18 +326,18 @@ class SendingCrew(Crew):
                 self._call()
 
     def _relieve(self) -> None:
-        """Look after the hands: a server that says nothing may hold up one mail, but no other."""
+        """Relieve the senders: a silent server may hold up one mail, but no other."""
         while not self.stopping.wait(RELIEF_SECONDS):
             with surviving("relieve"):
                 mailer.relieve()
-                if self._idle_hands.is_more_due:  # everybody at work has been busy for all this time
+                if self._idle_senders.is_more_due:  # every working sender has been busy all this time
                     self._call()
             close_old_connections()
         connections.close_all()
 
 
 class PatientConnection(smtp.Connection):
-    """A connection whose thread gives its database connection back before it waits long for the mail server."""
+    """Closes its thread's database connection before it waits long for the mail server."""
 
     def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
         _let_the_database_go()
@@ -353,47 +358,47 @@ def _mails_take_long() -> bool:
 
 
 _lock = threading.Lock()
-_crew: Crew | None = None
-_make_crew: Callable[[], Crew] | None = None
+_running: MailerThreads | None = None
+_make: Callable[[], MailerThreads] | None = None
 
 
-def ring(make_crew: Callable[[], Crew], pk: uuid.UUID | None = None) -> None:
-    """Wake this process's crew, which starts with its first ring."""
-    global _crew, _make_crew
-    crew = _crew
-    if crew is None:
+def wake(make: Callable[[], MailerThreads], pk: uuid.UUID | None = None) -> None:
+    """Wake this process's mailer threads, which the first call starts."""
+    global _running, _make
+    running = _running
+    if running is None:
         with _lock:
-            if _crew is None:
-                _crew, _make_crew = make_crew(), make_crew
-                _crew.start()
-            crew = _crew
-    crew.ring(pk)
+            if _running is None:
+                _running, _make = make(), make
+                _running.start()
+            running = _running
+    running.wake(pk)
 
 
 def stop(timeout: float = DRAIN_SECONDS) -> None:
-    """Drain and end this process's crew; a later ring starts another."""
-    global _crew, _make_crew
+    """Send what is due and end this process's mailer threads. A later wake-up starts new ones."""
+    global _running, _make
     with _lock:
-        crew, _crew, _make_crew = _crew, None, None
-    if crew is not None:
-        crew.stop(timeout)
+        running, _running, _make = _running, None, None
+    if running is not None:
+        running.stop(timeout)
 
 
 def _start_again_after_fork() -> None:
-    """Threads do not survive a fork; a server that forks workers after loading the application wants them in each."""
-    global _crew, _lock
-    _crew, _lock = None, threading.Lock()
+    """Start threads in a forked process as well: they do not survive a fork."""
+    global _running, _lock
+    _running, _lock = None, threading.Lock()
     mailer.forget()
-    if _make_crew is not None:
-        ring(_make_crew)
+    if _make is not None:
+        wake(_make)
 
 
 @contextmanager
 def surviving(doing: str) -> Iterator[None]:
-    """Let a loop outlive one bad round; what went wrong is logged by kind and place, never by its text."""
+    """Log an exception by type and place, never by its text, and go on: the next mail is due all the same."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 (whatever it was, the next mail is owed all the same)
+    except Exception as error:  # noqa: BLE001 (logged below)
         trace = error.__traceback__
         while trace and trace.tb_next:
             trace = trace.tb_next

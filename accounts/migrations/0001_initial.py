@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('link_issued_at', models.DateTimeField(blank=True, help_text="The start of the link's own life.", null=True)),
                 ('verified_at', models.DateTimeField(blank=True, null=True)),
                 ('completed_at', models.DateTimeField(blank=True, null=True)),
-                ('killed_at', models.DateTimeField(blank=True, help_text='When another reset of the account completed, or the owner reported one.', null=True)),
+                ('superseded_at', models.DateTimeField(blank=True, help_text='When another reset of the account completed, or the owner reported one.', null=True)),
                 ('reported_at', models.DateTimeField(blank=True, help_text='When the owner said: this was not me.', null=True)),
                 ('mail_due', models.CharField(blank=True, choices=[('', 'None'), ('CODE', 'code and link'), ('LINK', 'link alone'), ('CHANGED', 'the password was changed')], default='CODE', max_length=7)),
                 ('mail_asked_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When a mail was last asked for.')),
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('mail_turn_at', models.DateTimeField(blank=True, default=django.utils.timezone.now, help_text='Its place in the queue: when it was due, and later for each mail its client had asked for before.', null=True)),
                 ('mail_claimed_at', models.DateTimeField(blank=True, null=True)),
                 ('mail_error', models.CharField(blank=True, help_text='A reason code, never a secret.', max_length=40)),
-                ('answers', models.OneToOneField(blank=True, help_text='The reported reset whose owner this one mails a fresh link.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='answer', to='account_recovery.forgetpassword')),
+                ('fresh_link_for', models.OneToOneField(blank=True, help_text='The reported reset whose owner this one mails a fresh link.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='fresh_link', to='account_recovery.forgetpassword')),
                 ('user', models.ForeignKey(blank=True, help_text='The account, once looked up; null where there is none, or several.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='password_resets', to=settings.AUTH_USER_MODEL)),
             ],
             options={

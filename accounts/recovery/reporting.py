@@ -47,7 +47,7 @@ def report(token: str, client: Client) -> Reported:
     with transaction.atomic():
         held = transitions.hold(disowned.pk, disowned.user_id, disowned.email_digest, now)
         killed = [row.pk for row in held if row.is_under_way]
-        transitions.kill(killed, now)
+        transitions.supersede(killed, now)
         if not transitions.report(disowned.pk, now):
             raise bad_token()
         record = next(row for row in held if row.pk == disowned.pk)
@@ -104,7 +104,7 @@ def _owe_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> No
         locale=record.locale,
         client_ip=client.ip,
         user_agent=printable(client.user_agent)[:200],
-        answers=record,
+        fresh_link_for=record,
         state=State.SENT,
         looked_at=now,
         sent_at=now,

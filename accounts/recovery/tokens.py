@@ -63,7 +63,7 @@ def _seed_of(record_id: uuid.UUID) -> tuple[bytes, int]:
 
 def _good_token(token: codes.Token, now: datetime) -> GoodToken | None:
     """A token that was issued, with its record and account, if it is good for them as they are now."""
-    record = ForgetPassword.objects.select_related("user").filter(pk=token.record_id, killed_at=None).first()
+    record = ForgetPassword.objects.select_related("user").filter(pk=token.record_id, superseded_at=None).first()
     if record is None:
         return None
     user = _user_of(token, record)

@@ -175,7 +175,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
         if not transitions.complete(record.pk, good.still_good(now), user.pk, email_of(user), now):
             raise bad_token()
         killed = [row.pk for row in held if row.pk != record.pk]
-        transitions.kill(killed, now)
+        transitions.supersede(killed, now)
         transitions.restore(record.email_digest)
         PasswordResetEvent.write(record.pk, EventKind.COMPLETED)
         PasswordResetEvent.objects.bulk_create(
@@ -272,7 +272,7 @@ def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPasswor
         return None
     if account_of(whole.user) != account or fold(account.address) != fold(whole.email):
         return None  # the account has changed or moved, and the code died with that
-    return whole if whole.killed_at is None and whole.code_lives(now) else None
+    return whole if whole.superseded_at is None and whole.code_lives(now) else None
 
 
 def _compared(record_id: uuid.UUID) -> tuple[int, str, codes.Account]:

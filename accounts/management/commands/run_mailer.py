@@ -30,11 +30,11 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         password_reset_sent.connect(self._count, dispatch_uid="account_recovery.run_mailer")
-        crew = workers.SendingCrew(threads)
-        crew.start()
+        running = workers.SendingThreads(threads)
+        running.start()
         while not (once or self.stopped.wait(1)):
             self._progress()
-        crew.stop(timeout=threading.TIMEOUT_MAX if once else workers.DRAIN_SECONDS)
+        running.stop(timeout=threading.TIMEOUT_MAX if once else workers.DRAIN_SECONDS)
         self._progress()
         if sys.stdout.isatty():
             self.stdout.write("")
