@@ -132,7 +132,7 @@ class ForgetPassword(models.Model):
                 name="reset_claims_a_due_mail",
             ),
             models.CheckConstraint(
-                condition=Q(reported_at=None) | Q(state=State.COMPLETED) | Q(killed_at__isnull=False),
+                condition=Q(reported_at=None) | Q(state=State.COMPLETED) | Q(superseded_at__isnull=False),
                 name="reset_reported_is_over",
             ),
         ]

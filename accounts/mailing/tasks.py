@@ -1,6 +1,6 @@
 """Mailing through Celery: a message holds the primary key of a row, and nothing else.
 
-It wakes a worker for one mail, and the mail that is sent is the one whose turn it is: a queue is first come, first served, and
+It wakes a worker for one mail, and the worker sends the mail whose turn it is: a queue is first come, first served, and
 whoever fills it would hold up all that come later.
 
 The row stays the outbox. A broker that is down, silent, or forgets a message costs a delay and no mail: a sweep

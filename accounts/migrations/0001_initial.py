@@ -137,6 +137,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='forgetpassword',
-            constraint=models.CheckConstraint(condition=models.Q(('reported_at', None), ('state', 'COMPLETED'), ('killed_at__isnull', False), _connector='OR'), name='reset_reported_is_over'),
+            constraint=models.CheckConstraint(condition=models.Q(('reported_at', None), ('state', 'COMPLETED'), ('superseded_at__isnull', False), _connector='OR'), name='reset_reported_is_over'),
         ),
     ]
