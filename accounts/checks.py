@@ -23,7 +23,7 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from accounts import limits
-from accounts.conf import conf
+from accounts.conf import conf, parse_page
 from accounts.headers import BadSender, parse_sender
 from accounts.lookup import is_indexed
 
@@ -43,7 +43,14 @@ MAIL_FOR_NOBODY = ("console", "filebased", "locmem", "dummy")
 
 def register() -> None:
     """Register every check of this app."""
-    for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits, check_sender):
+    for check in (
+        check_mail_dispatch,
+        check_mail_lease,
+        check_debug,
+        check_link_outlives_limits,
+        check_sender,
+        check_route,
+    ):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_transactions, check_address_index, check_blanks_around_addresses):
         checks.register(_listed(check), Tags.database)
@@ -154,6 +161,14 @@ def check_sender() -> Found:
         parse_sender(settings.DEFAULT_FROM_EMAIL)
     except BadSender as error:
         yield Error("No mail can come from DEFAULT_FROM_EMAIL.", hint=str(error), id="accounts.E011")
+
+
+def check_route() -> Found:
+    """E012: behind such a fragment no frontend would find the token."""
+    try:
+        parse_page(conf.FRONTEND_RESET_URL)
+    except ValueError as error:
+        yield Error("No token can stand behind FRONTEND_RESET_URL.", hint=str(error), id="accounts.E012")
 
 
 def check_mail_lease() -> Found:
