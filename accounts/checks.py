@@ -22,7 +22,7 @@ from django.core.mail.backends import smtp
 from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
-from .conf import conf
+from .conf import conf, parse_page
 from .limits import rules
 from .lookup import is_indexed
 from .mailing.headers import BadSender, parse_sender
@@ -43,7 +43,14 @@ MAIL_FOR_NOBODY = ("console", "filebased", "locmem", "dummy")
 
 def register() -> None:
     """Register every check of this app."""
-    for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits, check_sender):
+    for check in (
+        check_mail_dispatch,
+        check_mail_lease,
+        check_debug,
+        check_link_outlives_limits,
+        check_sender,
+        check_route,
+    ):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_transactions, check_address_index, check_blanks_around_addresses):
         checks.register(_listed(check), Tags.database)
@@ -160,6 +167,14 @@ def check_sender() -> Found:
         parse_sender(settings.DEFAULT_FROM_EMAIL)
     except BadSender as error:
         yield Error("No mail can come from DEFAULT_FROM_EMAIL.", hint=str(error), id="account_recovery.E011")
+
+
+def check_route() -> Found:
+    """E012: behind such a fragment no frontend would find the token."""
+    try:
+        parse_page(conf.FRONTEND_RESET_URL)
+    except ValueError as error:
+        yield Error("No token can stand behind FRONTEND_RESET_URL.", hint=str(error), id="account_recovery.E012")
 
 
 def check_mail_lease() -> Found:

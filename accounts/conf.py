@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 _RATE = re.compile(r"(\d{1,9})/([1-9]\d{0,3})? ?(second|minute|hour|day)s?", re.ASCII)
+_ROUTE = re.compile(r"!?/[A-Za-z0-9._~/-]*")
+"""What routers of single-page apps take behind the number sign, `#!/` included."""
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
@@ -28,6 +30,17 @@ def parse_rate(text: str) -> Rate:
     if not found:
         raise ValueError("Not a rate, such as 20/hour or 5/10 minutes; there are seconds, minutes, hours and days.")
     return Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
+
+
+def parse_page(text: str) -> str:
+    """A page without the route in its fragment, such as `#/reset`. Raises ValueError if no token fits behind that."""
+    page, number_sign, route = text.partition("#")
+    if number_sign and not _ROUTE.fullmatch(route):
+        raise ValueError(
+            "Behind the # stands a route, such as https://app.example.com/#/reset: a slash, then letters, digits and "
+            "-._~/ alone; the token is put behind it as ?token=…."
+        )
+    return page
 
 
 class RecoverySettings:

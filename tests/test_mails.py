@@ -140,6 +140,14 @@ def test_a_username_that_is_the_address_or_might_lead_somewhere_is_not_said(make
     assert "username" not in everything_in(message)
 
 
+@pytest.mark.parametrize("name", ["x" * 41, "ada\x00", "ada\u202eL"])
+def test_a_username_that_cannot_be_shown_whole_is_not_said(make_user: Any, name: str) -> None:
+    """Who types what the mail says must get in with it."""
+    account = make_user("ada@example.com", username="ada")
+    account.username = name
+    assert "username" not in everything_in(reset_mail(account))
+
+
 def test_a_username_cannot_bring_markup(make_user: Any) -> None:
     message = reset_mail(make_user("ada@example.com", username="<b>&"))
     assert "Your username: &lt;b&gt;&amp;" in html_of(message)

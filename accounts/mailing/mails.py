@@ -84,7 +84,7 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
         "phrase": record.match_phrase,
         "asked_at": _moment(record.created_at),
         "asked_from": describe_client(record.user_agent),
-        "username": _shown_name(users[0]) if len(users) == 1 else "",
+        "username": _whole_name(users[0]) if len(users) == 1 else "",
     }
     for number, user in enumerate(users, start=1):
         words[f"name{number}"] = _shown_name(user) or f"#{number}"
@@ -180,3 +180,9 @@ def _shown_name(user: Any) -> str:
     """The name as a mail may repeat it: empty where it holds what might lead the reader somewhere."""
     name = unicodedata.normalize("NFKC", "".join(letter for letter in user.get_username() if letter.isprintable()))
     return "" if _NOT_SHOWN.search(name) else name.strip()[:SHOWN_NAME]
+
+
+def _whole_name(user: Any) -> str:
+    """The username, for those who have forgotten it; empty where a mail may not repeat it letter by letter."""
+    name = _shown_name(user)
+    return name if name == user.get_username() else ""
