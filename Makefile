@@ -16,7 +16,7 @@ AUDITS := tests/audit/node_modules/.package-lock.json
 GO_ON = { echo "$@ could not be made: see above. The same command goes on from here." >&2; exit 1; }
 
 .DELETE_ON_ERROR:
-.PHONY: run test setup serve drill timing bench schema lint lock help
+.PHONY: run test setup serve drill timing bench schema lint lock wheel help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ run: setup ## Set up and serve for development, with GraphiQL, an inbox and a de
 
 test: setup $(VENV)/dev.stamp $(AUDITS) ## Set up and run every test, on SQLite and on PostgreSQL
 	$(PY) -m pytest
-	$(PY) -m tests.postgres $(PY) -m pytest -m "not browser and not processes"
+	$(PY) -m harness.postgres $(PY) -m pytest -m "not browser and not processes"
 
 setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
 	@:
@@ -45,26 +45,30 @@ drill: setup $(VENV)/dev.stamp ## Besiege the server; kill one part after anothe
 	@$(PY) -m drills
 
 timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown addresses can be told apart by time
-	$(PY) -m tests.postgres $(PY) -m benchmarks.timing
-	$(PY) -m tests.postgres $(PY) -m benchmarks.polling
-	$(PY) -m tests.postgres $(PY) -m benchmarks.time_to_sent
-	$(PY) -m tests.postgres $(PY) -m benchmarks.waiting
+	$(PY) -m harness.postgres $(PY) -m benchmarks.timing
+	$(PY) -m harness.postgres $(PY) -m benchmarks.polling
+	$(PY) -m harness.postgres $(PY) -m benchmarks.time_to_sent
+	$(PY) -m harness.postgres $(PY) -m benchmarks.waiting
 
 bench: $(VENV)/dev.stamp ## Measure what the mailer costs, in a few minutes; docs/benchmarks.md tells how to read it
 	$(PY) -m benchmarks.response_time --requests 100
-	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_throughput --short
-	$(PY) -m tests.postgres $(PY) -m benchmarks.mail_latency --short
-	$(PY) -m tests.postgres $(PY) -m benchmarks.backlog --short
-	$(PY) -m tests.postgres $(PY) -m benchmarks.front --short
+	$(PY) -m harness.postgres $(PY) -m benchmarks.mail_throughput --short
+	$(PY) -m harness.postgres $(PY) -m benchmarks.mail_latency --short
+	$(PY) -m harness.postgres $(PY) -m benchmarks.backlog --short
+	$(PY) -m harness.postgres $(PY) -m benchmarks.front --short
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
 
-lint: $(VENV)/dev.stamp ## Style, known weaknesses, types, migrations
+wheel: $(VENV)/dev.stamp ## Build the app for other projects, into var/wheel
+	$(VENV)/bin/uv build --quiet --wheel --out-dir var/wheel
+
+lint: $(VENV)/dev.stamp ## Style, known weaknesses, types, layers, migrations
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/bandit --quiet --recursive accounts backend benchmarks drills
 	DEBUG=1 $(VENV)/bin/mypy .
+	$(VENV)/bin/lint-imports --no-cache
 	DEBUG=1 $(PY) manage.py makemigrations --check --dry-run --verbosity 0
 
 lock: $(VENV)/dev.stamp ## Compile requirements*.in into requirements*.txt, for every Python at once

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
-from accounts.exceptions import InvalidInput
+from .exceptions import InvalidInput
 
 MAX_LENGTH = 254
 """Characters: RFC 5321 section 4.5.3.1.3, less the angle brackets."""

@@ -13,13 +13,15 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts import codes, hashing, limits, signals
-from accounts.addresses import fold
-from accounts.client import client_address
-from accounts.conf import conf
-from accounts.exceptions import RateLimited
-from accounts.filters import OfferedFilters
-from accounts.models import ForgetPassword, PasswordResetEvent
+from . import codes, signals, transitions
+from .addresses import fold
+from .conf import conf
+from .exceptions import RateLimited
+from .filters import OfferedFilters
+from .limits import rules
+from .models import ForgetPassword, PasswordResetEvent
+from .passwords import hashing
+from .recovery.client import client_address
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -32,7 +34,7 @@ class Login(AdminAuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         try:
-            limits.check_client_may_log_in(client_address(self.request))  # type: ignore[arg-type]
+            rules.check_client_may_log_in(client_address(self.request))  # type: ignore[arg-type]
             with hashing.slots(conf.HASH_CONCURRENCY).one(LOGIN_PATIENCE):
                 return super().clean()
         except RateLimited as refused:
@@ -98,7 +100,7 @@ class ForgetPasswordAdmin(ReadOnly, OfferedFilters):
     def mail_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         """Revive mails that were given up, once what stopped them is mended."""
         pks = list(queryset.values_list("pk", flat=True))
-        revived = ForgetPassword.objects.filter(pk__in=pks).revive(timezone.now())
+        revived = transitions.revive(ForgetPassword.objects.filter(pk__in=pks), timezone.now())
         for pk in pks:
             signals.mail_due.send(sender=ForgetPassword, pk=pk)
         said = ngettext("%d dead mail will be tried again.", "%d dead mails will be tried again.", revived) % revived

@@ -3,13 +3,16 @@
 from django.apps import AppConfig
 
 
-class AccountsConfig(AppConfig):
-    name = "accounts"
+class AccountRecoveryConfig(AppConfig):
+    # The wheel's package has another name than this folder.
+    name = __name__.rpartition(".")[0]
+    label = "account_recovery"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Account recovery"
 
     def ready(self) -> None:
-        from accounts import checks, failover, logins, receivers
+        from . import checks, failover, logins
+        from .mailing import receivers
 
         checks.register()
         receivers.connect()

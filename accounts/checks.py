@@ -22,10 +22,10 @@ from django.core.mail.backends import smtp
 from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
-from accounts import limits
-from accounts.conf import conf
-from accounts.headers import BadSender, parse_sender
-from accounts.lookup import is_indexed
+from .conf import conf, parse_page
+from .limits import rules
+from .lookup import is_indexed
+from .mailing.headers import BadSender, parse_sender
 
 Found = Iterator[CheckMessage]
 LEAST_ITERATIONS = 600_000
@@ -43,7 +43,14 @@ MAIL_FOR_NOBODY = ("console", "filebased", "locmem", "dummy")
 
 def register() -> None:
     """Register every check of this app."""
-    for check in (check_mail_dispatch, check_mail_lease, check_debug, check_link_outlives_limits, check_sender):
+    for check in (
+        check_mail_dispatch,
+        check_mail_lease,
+        check_debug,
+        check_link_outlives_limits,
+        check_sender,
+        check_route,
+    ):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_transactions, check_address_index, check_blanks_around_addresses):
         checks.register(_listed(check), Tags.database)
@@ -56,7 +63,9 @@ def check_mail_dispatch() -> Found:
     if conf.MAIL_DISPATCH == "inline" and not settings.DEBUG:
         hint = "Set MAIL_DISPATCH to thread, or to none where another process mails."
         yield Error(
-            "MAIL_DISPATCH=inline mails inside the request and is for tests only.", hint=hint, id="accounts.E001"
+            "MAIL_DISPATCH=inline mails inside the request and is for tests only.",
+            hint=hint,
+            id="account_recovery.E001",
         )
 
 
@@ -65,7 +74,9 @@ def check_transactions() -> Found:
     if settings.DATABASES["default"].get("ATOMIC_REQUESTS"):
         hint = "Take ATOMIC_REQUESTS out of DATABASES."
         yield Error(
-            "ATOMIC_REQUESTS must be off: guesses are counted before they are compared.", hint=hint, id="accounts.E002"
+            "ATOMIC_REQUESTS must be off: guesses are counted before they are compared.",
+            hint=hint,
+            id="account_recovery.E002",
         )
 
 
@@ -73,7 +84,9 @@ def check_debug() -> Found:
     """E003: with DEBUG the inbox shows every mail, and so every code, to whoever finds it."""
     if settings.DEBUG and not _is_private(urlsplit(conf.PUBLIC_URL).hostname or ""):
         hint = "Switch DEBUG off, or give PUBLIC_URL a host of this machine or of a private network."
-        yield Error("DEBUG is on, and PUBLIC_URL is an address that anybody can reach.", hint=hint, id="accounts.E003")
+        yield Error(
+            "DEBUG is on, and PUBLIC_URL is an address that anybody can reach.", hint=hint, id="account_recovery.E003"
+        )
 
 
 def check_mail_backend() -> Found:
@@ -81,7 +94,7 @@ def check_mail_backend() -> Found:
     backend, _ = _mail_backend()
     if backend.split(".")[-2] in MAIL_FOR_NOBODY or backend.startswith("django_mail_preview"):
         hint = "Use Django's SMTP backend, or that of your mail provider."
-        yield Error(f"The mail backend {backend} delivers to nobody.", hint=hint, id="accounts.E004")
+        yield Error(f"The mail backend {backend} delivers to nobody.", hint=hint, id="account_recovery.E004")
 
 
 def check_urls() -> Found:
@@ -89,7 +102,7 @@ def check_urls() -> Found:
     for name in ("PUBLIC_URL", "FRONTEND_RESET_URL"):
         parts = urlsplit(getattr(conf, name))
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            yield Error(f"{name} is plain HTTP.", hint="Give it an https:// address.", id="accounts.E005")
+            yield Error(f"{name} is plain HTTP.", hint="Give it an https:// address.", id="account_recovery.E005")
 
 
 def check_cors() -> Found:
@@ -97,7 +110,7 @@ def check_cors() -> Found:
     patterns = [getattr(each, "pattern", each) for each in getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ())]
     if getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or any(pattern in {".*", "^.*$"} for pattern in patterns):
         hint = "List your frontends in CORS_ALLOWED_ORIGINS."
-        yield Error("CORS lets in the pages of every site.", hint=hint, id="accounts.E006")
+        yield Error("CORS lets in the pages of every site.", hint=hint, id="account_recovery.E006")
 
 
 def check_password_hasher() -> Found:
@@ -112,7 +125,7 @@ def check_password_hasher() -> Found:
     ):
         return
     hint = f"Put Argon2PasswordHasher first in PASSWORD_HASHERS, or PBKDF2 with {LEAST_ITERATIONS:,} iterations."
-    yield Error("New passwords are not hashed with argon2id, nor slowly enough.", hint=hint, id="accounts.E007")
+    yield Error("New passwords are not hashed with argon2id, nor slowly enough.", hint=hint, id="account_recovery.E007")
 
 
 def check_password_validators() -> Found:
@@ -120,23 +133,23 @@ def check_password_validators() -> Found:
     validators = password_validation.get_default_password_validators()
     hint = "Restore AUTH_PASSWORD_VALIDATORS as backend/settings.py has it."
     if max((getattr(each, "min_length", 0) for each in validators), default=0) < LEAST_PASSWORD_LENGTH:
-        yield Error("No validator asks for a password's length.", hint=hint, id="accounts.E008")
+        yield Error("No validator asks for a password's length.", hint=hint, id="account_recovery.E008")
     if not any(_refuses(each, "password") for each in validators if not hasattr(each, "min_length")):
-        yield Error("No validator refuses common passwords.", hint=hint, id="accounts.E008")
+        yield Error("No validator refuses common passwords.", hint=hint, id="account_recovery.E008")
 
 
 def check_broker() -> Found:
     """E009: a broker in memory is one process's own; no worker ever hears of a mail."""
     if conf.MAIL_DISPATCH == "celery" and str(getattr(settings, "CELERY_BROKER_URL", "")).startswith("memory:"):
         hint = "Set CELERY_BROKER_URL to RabbitMQ or Redis."
-        yield Error("The Celery broker is this process's memory.", hint=hint, id="accounts.E009")
+        yield Error("The Celery broker is this process's memory.", hint=hint, id="account_recovery.E009")
 
 
 def check_link_outlives_limits() -> Found:
     """E010: a stranger who uses an address's mails up would keep its owner out: the links are dead by then."""
     lives = conf.PASSWORD_RESET_LINK_LIFETIME
     for name, seconds in (
-        ("THROTTLE_REQUEST_PER_EMAIL", limits.window_of_address()),
+        ("THROTTLE_REQUEST_PER_EMAIL", rules.window_of_address()),
         ("PASSWORD_RESET_COOLDOWN", conf.PASSWORD_RESET_COOLDOWN),
     ):
         if lives < seconds:
@@ -145,7 +158,7 @@ def check_link_outlives_limits() -> Found:
                 f"Give PASSWORD_RESET_LINK_LIFETIME, which is {lives} seconds, {seconds} at least, "
                 f"or {name} ({getattr(conf, name)}) {lives} seconds at most."
             )
-            yield Error(message, hint=hint, id="accounts.E010")
+            yield Error(message, hint=hint, id="account_recovery.E010")
 
 
 def check_sender() -> Found:
@@ -153,14 +166,24 @@ def check_sender() -> Found:
     try:
         parse_sender(settings.DEFAULT_FROM_EMAIL)
     except BadSender as error:
-        yield Error("No mail can come from DEFAULT_FROM_EMAIL.", hint=str(error), id="accounts.E011")
+        yield Error("No mail can come from DEFAULT_FROM_EMAIL.", hint=str(error), id="account_recovery.E011")
+
+
+def check_route() -> Found:
+    """E012: behind such a fragment no frontend would find the token."""
+    try:
+        parse_page(conf.FRONTEND_RESET_URL)
+    except ValueError as error:
+        yield Error("No token can stand behind FRONTEND_RESET_URL.", hint=str(error), id="account_recovery.E012")
 
 
 def check_mail_lease() -> Found:
     """W001: a lease that ends before an SMTP session can, sends mails twice."""
     if 6 * (_mail_backend()[1] or 0) >= conf.MAIL_LEASE_SECONDS:
         hint = "Give it more than six times EMAIL_TIMEOUT: greeting, HELO, MAIL, RCPT, DATA and the end of it."
-        yield checks.Warning("MAIL_LEASE_SECONDS is shorter than one slow SMTP session.", hint=hint, id="accounts.W001")
+        yield checks.Warning(
+            "MAIL_LEASE_SECONDS is shorter than one slow SMTP session.", hint=hint, id="account_recovery.W001"
+        )
 
 
 def check_where_limits_are_counted() -> Found:
@@ -170,7 +193,7 @@ def check_where_limits_are_counted() -> Found:
         message = (
             f"{conf.WORKERS} processes each count their own limits: clients may ask {conf.WORKERS} times as often."
         )
-        yield checks.Warning(message, hint=hint, id="accounts.W002")
+        yield checks.Warning(message, hint=hint, id="account_recovery.W002")
 
 
 def check_database() -> Found:
@@ -178,7 +201,7 @@ def check_database() -> Found:
     several = conf.WORKERS > 1 or conf.MAIL_DISPATCH in {"none", "celery"}
     if several and settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         hint = "Set DATABASE_URL to PostgreSQL, or WORKERS to 1 and MAIL_DISPATCH to thread."
-        yield checks.Warning("Several processes write to one SQLite file.", hint=hint, id="accounts.W003")
+        yield checks.Warning("Several processes write to one SQLite file.", hint=hint, id="account_recovery.W003")
 
 
 def check_proxies() -> Found:
@@ -189,11 +212,13 @@ def check_proxies() -> Found:
     header = getattr(settings, "SECURE_PROXY_SSL_HEADER", None)
     if settings.SECURE_SSL_REDIRECT and not header:
         hint = "Set TRUSTED_PROXIES, or SECURE_SSL_REDIRECT=0 if the proxy redirects; silence it where TLS ends here."
-        yield checks.Warning("No proxy is trusted to say that a request came by HTTPS.", hint=hint, id="accounts.W004")
+        yield checks.Warning(
+            "No proxy is trusted to say that a request came by HTTPS.", hint=hint, id="account_recovery.W004"
+        )
     if header and not conf.TRUSTED_PROXIES:
         hint = "Set TRUSTED_PROXIES, or take SECURE_PROXY_SSL_HEADER out."
         yield checks.Warning(
-            "SECURE_PROXY_SSL_HEADER believes a proxy that is not there.", hint=hint, id="accounts.W004"
+            "SECURE_PROXY_SSL_HEADER believes a proxy that is not there.", hint=hint, id="account_recovery.W004"
         )
 
 
@@ -201,14 +226,16 @@ def check_hosts() -> Found:
     """W005: mailed links never hold the Host header, but redirects and caches may."""
     if any(host in {"*", "."} for host in settings.ALLOWED_HOSTS):
         hint = "Name the hosts; a load balancer can be told which to send."
-        yield checks.Warning("ALLOWED_HOSTS lets in every host.", hint=hint, id="accounts.W005")
+        yield checks.Warning("ALLOWED_HOSTS lets in every host.", hint=hint, id="account_recovery.W005")
 
 
 def check_mail_timeout() -> Found:
     """W006: a mail server that falls silent would keep a thread for good."""
     backend, timeout = _mail_backend()
     if _speaks_smtp(backend) and not timeout:
-        yield checks.Warning("The mail connection has no timeout.", hint="Set EMAIL_TIMEOUT.", id="accounts.W006")
+        yield checks.Warning(
+            "The mail connection has no timeout.", hint="Set EMAIL_TIMEOUT.", id="account_recovery.W006"
+        )
 
 
 def check_lifetimes() -> Found:
@@ -219,7 +246,7 @@ def check_lifetimes() -> Found:
     ):
         if getattr(conf, name) > longest:
             hint = f"{source} allows {longest} seconds."
-            yield checks.Warning(f"{name} is {getattr(conf, name)} seconds.", hint=hint, id="accounts.W007")
+            yield checks.Warning(f"{name} is {getattr(conf, name)} seconds.", hint=hint, id="account_recovery.W007")
 
 
 def check_introspection() -> Found:
@@ -227,7 +254,7 @@ def check_introspection() -> Found:
     for name in ("GRAPHQL_INTROSPECTION", "GRAPHIQL"):
         if getattr(settings, name, False):
             hint = "Switch it off, unless this is a public API on purpose (OWASP ASVS 5.0 section 4.3.2)."
-            yield checks.Warning(f"{name} is on.", hint=hint, id="accounts.W008")
+            yield checks.Warning(f"{name} is on.", hint=hint, id="account_recovery.W008")
 
 
 def check_address_index() -> Found:
@@ -240,7 +267,7 @@ def check_address_index() -> Found:
     if not few and not is_indexed():
         hint = "Make it with `manage.py index_addresses`; on PostgreSQL, signing in goes on meanwhile."
         message = "The user table has no index on the capitalised address, by which accounts are looked up."
-        yield checks.Warning(message, hint=hint, id="accounts.W050")
+        yield checks.Warning(message, hint=hint, id="account_recovery.W050")
 
 
 def check_blanks_around_addresses() -> Found:
@@ -254,7 +281,7 @@ def check_blanks_around_addresses() -> Found:
     if found:
         hint = "Trim them, after a look at whether two accounts would then share an address."
         message = f"Accounts with blanks around their address, which no request ever finds: {found}."
-        yield checks.Warning(message, hint=hint, id="accounts.W051")
+        yield checks.Warning(message, hint=hint, id="account_recovery.W051")
 
 
 DEPLOYMENT: tuple[Callable[[], Found], ...] = (
@@ -304,7 +331,7 @@ def _refuses(validator: Any, password: str) -> bool:
 
 def _mail_backend() -> tuple[str, float | None]:
     """The mail backend's dotted name, and its timeout in seconds, by the settings of the Django at hand."""
-    if django.VERSION >= (6, 1):
+    if django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"):
         mailer: Any = settings.MAILERS["default"]
         return mailer["BACKEND"], mailer.get("OPTIONS", {}).get("timeout")
     return settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT

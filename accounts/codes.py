@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from accounts.conf import conf
-from accounts.words import WORDS
+from .conf import conf
+from .words import WORDS
 
 SEED_BYTES = 32
 HANDLE_MAC_BYTES = 16
@@ -188,7 +188,7 @@ def _keys() -> Iterator[str]:
 def _mac(purpose: str, key: str, *parts: str) -> bytes:
     # Each part is preceded by its length, so that no two lists of parts are ever the same message.
     message = "".join(f"{len(part)}:{part}" for part in parts)
-    return salted_hmac(f"accounts.codes.{purpose}", message, secret=key, algorithm="sha256").digest()
+    return salted_hmac(f"account_recovery.codes.{purpose}", message, secret=key, algorithm="sha256").digest()
 
 
 def _fingerprint(key: str) -> str:

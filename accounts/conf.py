@@ -1,5 +1,7 @@
 """This app's settings, typed and with their defaults; `settings.py` overrides them by the same names."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,6 +11,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 _RATE = re.compile(r"(\d{1,9})/([1-9]\d{0,3})? ?(second|minute|hour|day)s?", re.ASCII)
+_ROUTE = re.compile(r"!?/[A-Za-z0-9._~/-]*")
+"""What routers of single-page apps take behind the number sign, `#!/` included."""
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
@@ -26,6 +30,17 @@ def parse_rate(text: str) -> Rate:
     if not found:
         raise ValueError("Not a rate, such as 20/hour or 5/10 minutes; there are seconds, minutes, hours and days.")
     return Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
+
+
+def parse_page(text: str) -> str:
+    """A page without the route in its fragment, such as `#/reset`. Raises ValueError if no token fits behind that."""
+    page, number_sign, route = text.partition("#")
+    if number_sign and not _ROUTE.fullmatch(route):
+        raise ValueError(
+            "Behind the # stands a route, such as https://app.example.com/#/reset: a slash, then letters, digits and "
+            "-._~/ alone; the token is put behind it as ?token=…."
+        )
+    return page
 
 
 class RecoverySettings:
@@ -53,6 +68,9 @@ class RecoverySettings:
     """The service's own range search, or a mirror of it; a prefix of five hexadecimal digits is appended."""
     HASH_CONCURRENCY: int = 2
     """Passwords that a process hashes at once; each takes 64 MiB and a core."""
+
+    GRAPHQL_INTROSPECTION: bool = False
+    """Whether clients may ask for the schema, and are told what they may have meant."""
 
     REDIS_URL: str = ""
     WORKERS: int = 2
@@ -146,3 +164,6 @@ GUESSES_IN_A_ROW = 100
 """Consecutive failures an address bears: NIST SP 800-63B-4 section 3.2.2."""
 MAX_PASSWORD_LENGTH = 1024
 """Code points. Far above the 64 that NIST SP 800-63B-4 wants accepted; it only bounds the work."""
+
+MAX_BODY = 64 * 1024
+"""Bytes; the longest honest request is a few kilobytes."""

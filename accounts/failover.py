@@ -15,7 +15,7 @@ READ_ONLY = "25006"
 
 def connect() -> None:
     """Connect the receiver; safe to call twice, as Django may do with `AppConfig.ready`."""
-    connection_created.connect(watch, dispatch_uid="accounts.watch_for_failover")
+    connection_created.connect(watch, dispatch_uid="account_recovery.watch_for_failover")
 
 
 def watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:

@@ -12,9 +12,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 def connect() -> None:
     """Connect the receivers; safe to call twice, as Django may do with `AppConfig.ready`."""
-    user_logged_in.connect(note_login, dispatch_uid="accounts.note_login")
-    user_logged_out.connect(note_logout, dispatch_uid="accounts.note_logout")
-    user_login_failed.connect(note_failure, dispatch_uid="accounts.note_failure")
+    user_logged_in.connect(note_login, dispatch_uid="account_recovery.note_login")
+    user_logged_out.connect(note_logout, dispatch_uid="account_recovery.note_logout")
+    user_login_failed.connect(note_failure, dispatch_uid="account_recovery.note_failure")
 
 
 def note_login(user: Any, **kwargs: Any) -> None:

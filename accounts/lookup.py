@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Case, Index, Q, SmallIntegerField, Value, When, Window
 from django.db.models.functions import Collate, Lower, RowNumber, Upper
 
-from accounts.addresses import fold, is_blank, mailbox_of, spellings
+from .addresses import fold, is_blank, mailbox_of, spellings
 
 MOST_ACCOUNTS = 10
 """Accounts of one address that its mail has links for."""

@@ -11,19 +11,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts import codes
-from accounts.choices import EventKind, Mail, State, Status
-from accounts.conf import (
-    GUESSES_IN_A_ROW,
-    GUESSES_PER_DAY,
-    MAX_ATTEMPTS,
-    MAX_RESENDS,
-    OPEN_LIFETIME,
-    TOKEN_LIFETIME,
-    conf,
-)
-from accounts.lookup import email_of
-from accounts.querysets import ForgetPasswordQuerySet, GuessBudgetQuerySet
+from . import codes
+from .choices import EventKind, Mail, State, Status
+from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
+from .lookup import email_of
+from .querysets import ForgetPasswordQuerySet
 
 
 class ForgetPassword(models.Model):
@@ -73,16 +65,16 @@ class ForgetPassword(models.Model):
     link_issued_at = models.DateTimeField(null=True, blank=True, help_text="The start of the link's own life.")
     verified_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
-    killed_at = models.DateTimeField(
+    superseded_at = models.DateTimeField(
         null=True, blank=True, help_text="When another reset of the account completed, or the owner reported one."
     )
     reported_at = models.DateTimeField(null=True, blank=True, help_text="When the owner said: this was not me.")
-    answers = models.OneToOneField(
+    fresh_link_for = models.OneToOneField(
         "self",
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
-        related_name="answer",
+        related_name="fresh_link",
         help_text="The reported reset whose owner this one mails a fresh link.",
     )
 
@@ -140,7 +132,7 @@ class ForgetPassword(models.Model):
                 name="reset_claims_a_due_mail",
             ),
             models.CheckConstraint(
-                condition=Q(reported_at=None) | Q(state=State.COMPLETED) | Q(killed_at__isnull=False),
+                condition=Q(reported_at=None) | Q(state=State.COMPLETED) | Q(superseded_at__isnull=False),
                 name="reset_reported_is_over",
             ),
         ]
@@ -182,7 +174,7 @@ class ForgetPassword(models.Model):
     @property
     def is_under_way(self) -> bool:
         """Whether it could still complete, as far as the row tells; the clocks are not asked."""
-        return self.killed_at is None and self.state != State.COMPLETED
+        return self.superseded_at is None and self.state != State.COMPLETED
 
     def may_still_act(self, now: datetime) -> bool:
         """Whether anything of it still works: a resend, a code, a link, or a mail that is still to come."""
@@ -217,8 +209,6 @@ class GuessBudget(models.Model):
     day = models.DateField(help_text="The UTC day that used_today counts.")
     used_today = models.PositiveSmallIntegerField(default=0)
     in_a_row = models.PositiveSmallIntegerField(default=0)
-
-    objects = GuessBudgetQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"guesses for {self.email_digest[:8]}"

@@ -3,8 +3,9 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from accounts import views
+from . import views
 
+app_name = "account_recovery"
 urlpatterns = [
     # With and without the slash: what probes a server does not follow redirects.
     re_path(r"^health/?$", views.health, name="health"),
@@ -12,5 +13,9 @@ urlpatterns = [
     # As mail programs send it that encode the `#` of a mailed link, once or twice.
     re_path(r"^reset/?(?:#|%(?:25)*23)", views.reset_page),
     # Where browsers and password managers look for the way to change a password (W3C).
-    path(".well-known/change-password", RedirectView.as_view(pattern_name="reset"), name="change-password"),
+    path(
+        ".well-known/change-password",
+        RedirectView.as_view(pattern_name="account_recovery:reset"),
+        name="change-password",
+    ),
 ]

@@ -9,9 +9,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from accounts import limits, windows
-from accounts.conf import conf
-from accounts.models import ForgetPassword
+from .conf import conf
+from .limits import counter, rules
+from .models import ForgetPassword
 
 RESET_PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -28,7 +28,7 @@ def reset_page(request: HttpRequest) -> HttpResponse:
     Some mail programs encode the `#`, and then it does come here, in the path. It is not looked at: the page's script
     takes it from there, as it does from the fragment.
     """
-    response = render(request, "accounts/reset.html")
+    response = render(request, "account_recovery/reset.html")
     response["Content-Security-Policy"] = RESET_PAGE_CSP
     response["Cache-Control"] = "no-store"
     return response
@@ -42,7 +42,7 @@ def health(request: HttpRequest) -> HttpResponse:
     Anybody may ask, so it tells nothing that only a known address changes, as the mails that are due would. Look takes
     every row alike; how long it is behind tells that no mailer runs, or that the mail server is down.
     """
-    counted = windows.where()
+    counted = counter.backend_in_use()
     try:
         oldest = ForgetPassword.objects.not_looked().values_list("created_at", flat=True).first()
     except Error:
@@ -51,8 +51,8 @@ def health(request: HttpRequest) -> HttpResponse:
         return JsonResponse(facts, status=503)
     patience = timedelta(seconds=BEHIND_SECONDS + conf.MAIL_SWEEP_SECONDS)
     mailer = "ok" if oldest is None or timezone.now() - oldest < patience else "behind"
-    codes = "ok" if limits.codes_are_served() else "stopped"
-    fine = mailer == codes == "ok" and counted != windows.FALLEN_BACK
+    codes = "ok" if rules.codes_are_served() else "stopped"
+    fine = mailer == codes == "ok" and counted != counter.FALLEN_BACK
     return JsonResponse(
         {
             "status": "ok" if fine else "degraded",

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-MAX_BODY = 64 * 1024
-"""Bytes; the longest honest request is a few kilobytes."""
+from accounts.conf import MAX_BODY
+
 MAX_CONTENT_TYPE = 256
 """Characters; Django reads parameters in quadratic time, for every request, before any middleware."""
 MAX_COOKIE = 4096
@@ -62,8 +62,16 @@ def restrain(environ: dict[str, Any]) -> None:
         environ["HTTP_COOKIE"] = ";".join(each for each in environ["HTTP_COOKIE"].split(";") if '"' not in each)
     if announced_length(environ) > MAX_BODY:
         _refuse(environ, "CONTENT_LENGTH", TOO_LONG)
-    elif "HTTP_TRANSFER_ENCODING" in environ and REFUSAL not in environ:
+    elif _has_unmeasured_body(environ) and REFUSAL not in environ:
         _take_chunks(environ)
+
+
+def _has_unmeasured_body(environ: dict[str, Any]) -> bool:
+    """Whether a body may follow that Django takes for empty. HTTP/2 announces neither a length nor chunks."""
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return True
+    ended = environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH")
+    return bool(ended) and environ["REQUEST_METHOD"] not in {"GET", "HEAD"}
 
 
 def _take_chunks(environ: dict[str, Any]) -> None:
@@ -82,7 +90,7 @@ def _take_chunks(environ: dict[str, Any]) -> None:
         return _refuse(environ, "HTTP_TRANSFER_ENCODING", BROKEN_OFF)
     if len(body) > MAX_BODY:
         return _refuse(environ, "HTTP_TRANSFER_ENCODING", TOO_LONG)
-    del environ["HTTP_TRANSFER_ENCODING"]
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
     return None
 
@@ -97,7 +105,7 @@ def announced_length(environ: dict[str, Any]) -> int:
 
 
 def _refuse(environ: dict[str, Any], key: str, refusal: Refusal) -> None:
-    del environ[key]
+    environ.pop(key, None)
     environ.setdefault(REFUSAL, refusal)
 
 

@@ -7,7 +7,6 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -20,8 +19,8 @@ from environs import validate as checks
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn
 
-from accounts.conf import parse_rate
-from accounts.headers import BadSender, parse_sender
+from accounts.conf import parse_page, parse_rate
+from accounts.mailing.headers import BadSender, parse_sender
 
 LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
 """Characters of a key, and different ones among them: what Django's security.W009 asks for."""
@@ -31,8 +30,6 @@ NUMBERS = {"connect_timeout", "prepare_threshold", "tcp_user_timeout"} | {
     f"keepalives{suffix}" for suffix in ("", "_idle", "_interval", "_count")
 }
 NOWHERE = "/nonexistent"
-_ROUTE = re.compile(r"!?/[A-Za-z0-9._~/-]*")
-"""What routers of single-page apps take behind the number sign, `#!/` included."""
 
 
 class Environment(Env):
@@ -233,13 +230,7 @@ def _web_url(text: str) -> str:
 
 
 def _page(text: str) -> str:
-    page, number_sign, route = text.partition("#")
-    _web_url(page)
-    if number_sign and not _ROUTE.fullmatch(route):
-        raise ValueError(
-            "Behind the # stands a route, such as https://app.example.com/#/reset: a slash, then letters, digits and "
-            "-._~/ alone; the token is put behind it as ?token=…."
-        )
+    _web_url(parse_page(text))
     return text
 
 

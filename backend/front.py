@@ -21,17 +21,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from backend.bounds import (
-    BODY_SECONDS,
-    BROKEN_OFF,
-    BUSY,
-    MAX_BODY,
-    REFUSAL,
-    TOO_LONG,
-    TOO_SLOW,
-    Refusal,
-    announced_length,
-)
+from accounts.conf import MAX_BODY
+from backend.bounds import BODY_SECONDS, BROKEN_OFF, BUSY, REFUSAL, TOO_LONG, TOO_SLOW, Refusal, announced_length
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from copy import copy
 from datetime import UTC, datetime
 from http import HTTPMethod, HTTPStatus
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -29,15 +27,14 @@ from structlog.processors import JSONRenderer
 from structlog.stdlib import ProcessorFormatter, add_log_level, add_logger_name
 from structlog.typing import EventDict
 
+from accounts.tracebacks import describe, name_of
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FORMATS = ("json", "console")
 
 FIRST = ("time", "level", "logger", "event", "request_id", "client")
 MAX_TEXT = 500
 """Characters of any one text; a client can make a header as long as it likes."""
-MAX_FRAMES = 30
-MAX_CAUSES = 5
-ROOT = f"{Path(__file__).resolve().parent.parent}{os.sep}"
 
 
 def logging_settings(level: str, form: str) -> dict[str, Any]:
@@ -90,14 +87,6 @@ class Formatter(ProcessorFormatter):
             return json.dumps({**lost, "error": type(error).__name__})
 
 
-def describe(error: BaseException) -> list[dict[str, Any]]:
-    """The types of an exception and of what led to it, each with the way to it; never its text."""
-    return [
-        {"type": _name_of(type(each)), "frames": list(_frames(each.__traceback__))[-MAX_FRAMES:]}
-        for each, _ in zip(_causes(error), range(MAX_CAUSES), strict=False)
-    ]
-
-
 def _renderers(form: str) -> tuple[Any, ...]:
     if form == "console":
         colours = os.name == "posix" and sys.stderr.isatty()
@@ -109,10 +98,10 @@ def _without_exceptions(record: logging.LogRecord) -> logging.LogRecord:
     """The record with the types of exceptions in place of those that its message would quote."""
     args: Any = record.args
     if isinstance(args, tuple) and any(isinstance(each, BaseException) for each in args):
-        args = tuple(_name_of(type(each)) if isinstance(each, BaseException) else each for each in args)
+        args = tuple(name_of(type(each)) if isinstance(each, BaseException) else each for each in args)
     elif isinstance(args, dict) and "exc" in args:  # Celery's, of a task that failed: a text already
         kind = record.exc_info[0] if record.exc_info else None
-        args = {**args, "exc": _name_of(kind) if kind else "?"}
+        args = {**args, "exc": name_of(kind) if kind else "?"}
     else:
         return record
     cleaned = copy(record)
@@ -211,20 +200,3 @@ def _trace_to_read(_: Any, __: str, event: EventDict) -> EventDict:
 
 def _indented(frames: list[str]) -> Iterator[str]:
     return (f"    {frame}" for frame in frames)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _frames(trace: TracebackType | None) -> Iterator[str]:
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        yield f"{code.co_filename.removeprefix(ROOT)}:{trace.tb_lineno} in {code.co_qualname}"
-        trace = trace.tb_next
-
-
-def _name_of(kind: type[BaseException]) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

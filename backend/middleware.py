@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
-from accounts.client import client_address
+from accounts.recovery.client import client_address
 from backend.bounds import BUSY, REFUSAL
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import django
 from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
 
+from accounts.conf import MAX_BODY
 from backend import logs
-from backend.bounds import MAX_BODY
 from backend.environment import Environment, mail_domain
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -151,7 +151,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 # --- Passwords -------------------------------------------------------------------------------------------------------
 
 PASSWORD_HASHERS = [
-    "accounts.hashing.OneLaneArgon2Hasher",
+    "accounts.passwords.hashing.OneLaneArgon2Hasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
     "django.contrib.auth.hashers.ScryptPasswordHasher",
 ]
@@ -163,15 +163,15 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
         "OPTIONS": {"min_length": PASSWORD_MIN_LENGTH},
     },
-    {"NAME": "accounts.passwords.MaximumLengthValidator"},
+    {"NAME": "accounts.passwords.policy.MaximumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
-    {"NAME": "accounts.passwords.CommonPasswordValidator"},
-    {"NAME": "accounts.passwords.ContextValidator"},
-    {"NAME": "accounts.passwords.StrengthValidator"},
+    {"NAME": "accounts.passwords.policy.CommonPasswordValidator"},
+    {"NAME": "accounts.passwords.policy.ContextValidator"},
+    {"NAME": "accounts.passwords.policy.StrengthValidator"},
 ]
 PWNED_PASSWORDS_URL = env.web_url("PWNED_PASSWORDS_URL", "https://api.pwnedpasswords.com/range/")
 if env.flag("PASSWORD_CHECK_PWNED", default=False):
-    AUTH_PASSWORD_VALIDATORS.append({"NAME": "accounts.pwned.PwnedPasswordValidator"})
+    AUTH_PASSWORD_VALIDATORS.append({"NAME": "accounts.passwords.pwned.PwnedPasswordValidator"})
 
 PASSWORD_RESET_COOLDOWN = env.number("PASSWORD_RESET_COOLDOWN", 60, least=0, most=3600)
 PASSWORD_RESET_CODE_LENGTH = env.number("PASSWORD_RESET_CODE_LENGTH", 6, least=6, most=8)
@@ -203,7 +203,7 @@ SMTP: dict[str, Any] = {
 if SMTP["use_tls"] and SMTP["use_ssl"]:
     env.problem("EMAIL_USE_SSL", "EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other: switch one off.")
 MAIL_HELO = env.host("MAIL_HELO")
-MAIL_BACKEND = "accounts.smtp_backend.EmailBackend"
+MAIL_BACKEND = "accounts.mailing.smtp_backend.EmailBackend"
 if DEBUG and not EMAIL_HOST_GIVEN:
     MAIL_BACKEND, SMTP = "django_mail_preview.backends.EmailBackend", {}
     MAIL_PREVIEW_ROOT = VAR_DIR / "inbox"

@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from backend.graphql import graphql_view
+from backend.graphiql import graphql_view
 
 urlpatterns = [
     # With and without the slash: a redirected POST would lose its body.

@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
 
 django.setup(set_prefix=False)
 
-from accounts import dispatch  # noqa: E402 (needs the apps to be ready)
+from accounts.mailing import dispatch  # noqa: E402 (needs the apps to be ready)
 from backend.handlers import Handler  # noqa: E402
 
 application = Handler()

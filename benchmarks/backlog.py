@@ -1,6 +1,6 @@
 """Whether a long queue, or a crowd of accounts, makes a mail dearer. PostgreSQL only.
 
-    python -m tests.postgres python -m benchmarks.backlog [--rows 1000 10000 100000 1000000] [--accounts 1000000]
+    python -m harness.postgres python -m benchmarks.backlog [--rows 1000 10000 100000 1000000] [--accounts 1000000]
 
 First table: for each length of the queue, some mails are sent from its head, to a mail server that answers at once; and
 what the claim's own SELECT then takes, by EXPLAIN ANALYZE, and how many blocks it touches. Nothing vacuums meanwhile.
@@ -62,12 +62,12 @@ def fill(number: int) -> None:
             created_at=due,
         )
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE accounts_forgetpassword")
+        cursor.execute("VACUUM ANALYZE account_recovery_forgetpassword")
 
 
 def from_the_head(mails: int) -> None:
     """Send as one thread does that is never short of work."""
-    from accounts import mailer, smtp
+    from accounts.mailing import mailer, smtp
 
     connection = smtp.Connection()
     for done in range(0, mails, 50):
@@ -80,6 +80,7 @@ def explain_claim(limit: int = 50) -> Plan:
     from django.db import connection, transaction
     from django.utils import timezone
 
+    from accounts import transitions
     from accounts.models import ForgetPassword
 
     plans: list[Plan] = []
@@ -95,7 +96,7 @@ def explain_claim(limit: int = 50) -> Plan:
         return execute(sql, params, many, context)
 
     with transaction.atomic(), connection.execute_wrapper(explain):
-        ForgetPassword.objects.claim(timezone.now(), limit)
+        transitions.claim(ForgetPassword.objects.all(), timezone.now(), limit)
         transaction.set_rollback(True)
     return plans[0]
 
@@ -104,18 +105,19 @@ def settle(number: int, at_once: int = 500) -> float:
     """Claim and settle as the mailer does, without mailing; returns the milliseconds of a claim of 50."""
     from django.utils import timezone
 
+    from accounts import transitions
     from accounts.choices import Mail
     from accounts.models import ForgetPassword
 
     for _ in range(number // at_once):
         now = timezone.now()
-        ForgetPassword.objects.settle(ForgetPassword.objects.claim(now, at_once), Mail.CODE, now, now)
+        transitions.settle(transitions.claim(ForgetPassword.objects.all(), now, at_once), Mail.CODE, now, now)
     times = []
     for _ in range(20):
         begun, now = time.perf_counter(), timezone.now()
-        pks = ForgetPassword.objects.claim(now, 50)
+        pks = transitions.claim(ForgetPassword.objects.all(), now, 50)
         times.append(time.perf_counter() - begun)
-        ForgetPassword.objects.settle(pks, Mail.CODE, now, now)
+        transitions.settle(pks, Mail.CODE, now, now)
     return 1000 * statistics.median(times)
 
 
@@ -126,7 +128,7 @@ def old_transaction() -> Iterator[None]:
 
     with connection.copy().cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        cursor.execute("SELECT count(*) FROM accounts_passwordresetevent")
+        cursor.execute("SELECT count(*) FROM account_recovery_passwordresetevent")
         try:
             yield
         finally:
@@ -182,7 +184,7 @@ def compare_looks(report: Report, accounts: int) -> None:
 
 
 def _look(report: Report, name: str) -> None:
-    from accounts import mailer
+    from accounts.mailing import mailer
 
     times = []
     for _ in range(3):

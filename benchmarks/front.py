@@ -1,7 +1,7 @@
 """What the asynchronous front costs beside granian's own WSGI, and what it is good for.
 
-    .venv/bin/python -m tests.postgres .venv/bin/python -m benchmarks.front            # some five minutes
-    .venv/bin/python -m tests.postgres .venv/bin/python -m benchmarks.front --short
+    .venv/bin/python -m harness.postgres .venv/bin/python -m benchmarks.front            # some five minutes
+    .venv/bin/python -m harness.postgres .venv/bin/python -m benchmarks.front --short
 
 Two servers of the same code, with the same processes and threads, on one database: one as `make serve` starts it, one
 with `--interface wsgi`. They are asked in turns, round by round, by as many clients as one of them has threads, first
@@ -31,7 +31,7 @@ from backend.front import raise_descriptor_limit
 from benchmarks import sites
 from benchmarks.report import Report
 from drills.siege import HALF_SENT, half_sent, standing
-from tests.deployment import HOST, recipe
+from harness.deployment import HOST, free_port, recipe
 
 WORKERS, THREADS = 2, 8
 PATIENCE = 5.0
@@ -215,13 +215,13 @@ def both() -> Iterator[Iterator[Server]]:
         sites.prepare(database, [sites.address(number) for number in range(0, 2000, 2)])
 
         def start(name: str, command: Callable[[int], list[str]]) -> Server:
-            port = sites.free_port()
+            port = free_port()
             variables = sites.site_environment(port) | {"DATABASE_URL": database, "LOG_LEVEL": "WARNING"}
             variables |= {"MAIL_DISPATCH": "none", "EMAIL_HOST": "127.0.0.1", "THREADS": str(THREADS)}
             # The siege names that host; a request for a wrong one would be refused without its body.
             variables["ALLOWED_HOSTS"] = f"127.0.0.1,{HOST}"
-            process = stack.enter_context(sites.running(command(port), variables, port))
-            return Server(name, port, process.pid)
+            server = stack.enter_context(sites.running(command(port), variables, port))
+            return Server(name, port, server.process.pid)
 
         yield iter([start("plain WSGI", without_front), start("the front", lambda port: recipe(port, WORKERS)[-1])])
 

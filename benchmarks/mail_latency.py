@@ -1,6 +1,6 @@
 """How long after the answer to a request its mail is taken by the mail server, at half and at full load.
 
-    python -m tests.postgres python -m benchmarks.mail_latency [--threads 4] [--delay 20] [--seconds 15]
+    python -m harness.postgres python -m benchmarks.mail_latency [--threads 4] [--delay 20] [--seconds 15]
 
 Starts the production server (granian as `make serve` runs it, two processes, threads that mail) with a mail server that
 takes 20 ms for each command. Requests come at an even pace over connections kept open, each for another account, so
@@ -30,7 +30,8 @@ from pathlib import Path
 from benchmarks import sites
 from benchmarks.report import Report
 from benchmarks.smtp_sink import counting_sink
-from tests.smtp_server import environment as mailing_to
+from harness.deployment import free_port
+from harness.smtp_server import environment as mailing_to
 
 CLIENTS = 16
 ACCOUNTS = 20_000
@@ -152,7 +153,7 @@ def main() -> None:
 @contextmanager
 def serving(delay: float, threads: int) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="recovery-benchmark-") as folder:
-        log, port = Path(folder, "log"), sites.free_port()
+        log, port = Path(folder, "log"), free_port()
         with counting_sink(delay, log=log) as smtp:
             database = os.environ.get("DATABASE_URL", f"sqlite:///{folder}/db.sqlite3")
             variables = {**sites.site_environment(port), **mailing_to(smtp.port), "DATABASE_URL": database}

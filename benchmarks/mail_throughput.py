@@ -1,6 +1,6 @@
 """How many mails a second, and for how much CPU, against one `send_mail` call each and against the number of threads.
 
-    python -m tests.postgres python -m benchmarks.mail_throughput [--mails 300] [--rounds 3] [--short]
+    python -m harness.postgres python -m benchmarks.mail_throughput [--mails 300] [--rounds 3] [--short]
 
 The first table compares what a mail costs with a mail server that answers at once, in the clear and over STARTTLS:
 Django's `send_mail` once for each message (each call connects, makes an SSL context and shakes hands, and a view would
@@ -64,7 +64,7 @@ def measure(server: Running, mails: int, send: Callable[[int], None]) -> Cost:
 def mailing_to(port: int, *, tls: bool = False) -> Iterator[None]:
     from django.test import override_settings
 
-    from tests.smtp_server import point_mail_at
+    from harness.smtp_server import point_mail_at
 
     class Wanted:
         pass
@@ -106,7 +106,8 @@ class ByThreads:
         rows.make_due(mails, looked=self._looked)
 
     def __call__(self, mails: int) -> None:
-        from accounts import signals, workers
+        from accounts import signals
+        from accounts.mailing import threads as workers
 
         done, numbers = threading.Event(), itertools.count(1)
 
@@ -115,7 +116,7 @@ class ByThreads:
                 done.set()
 
         signals.password_reset_sent.connect(count, dispatch_uid="benchmark")
-        crew = workers.SendingCrew(self._threads)
+        crew = workers.SendingThreads(self._threads)
         crew.start()
         if not done.wait(PATIENCE):
             raise SystemExit("the mails were not sent")
@@ -141,8 +142,8 @@ def _context() -> dict[str, Any]:
 def _texts() -> tuple[str, str]:
     from django.template.loader import render_to_string
 
-    text = render_to_string("accounts/mail/reset.txt", _context())
-    return text, render_to_string("accounts/mail/reset.html", _context())
+    text = render_to_string("account_recovery/mail/reset.txt", _context())
+    return text, render_to_string("account_recovery/mail/reset.html", _context())
 
 
 # --- The tables ------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def hashing() -> None:
     """argon2id: the least OWASP asks for, what is configured, and Django's default."""
     from django.contrib.auth.hashers import Argon2PasswordHasher
 
-    from accounts.hashing import OneLaneArgon2Hasher
+    from accounts.passwords.hashing import OneLaneArgon2Hasher
 
     class Least(Argon2PasswordHasher):
         time_cost, memory_cost, parallelism = 2, 19 * 1024, 1
@@ -47,8 +47,8 @@ def hashing() -> None:
 
 def scoring() -> None:
     """A typical password, and those that cost zxcvbn or its surroundings most."""
-    from accounts import passwords
     from accounts.exceptions import PasswordRejected
+    from accounts.passwords import policy
 
     dice = random.Random(1)  # nosec B311 # noqa: S311 (the same inputs in every run)
     l33t = "4@8({[</369&#!1/|0$5+7%2/"
@@ -67,8 +67,8 @@ def scoring() -> None:
 
     def work(password: str) -> None:
         with suppress(PasswordRejected):
-            passwords.check(passwords.clean(password))
-            passwords.strength(password)
+            policy.check(policy.clean(password))
+            policy.strength(password)
 
     for name, password in inputs.items():
         print(f"checkPassword, {name:24} {cpu_milliseconds(lambda text=password: work(text)):7.0f} ms")  # type: ignore[misc]

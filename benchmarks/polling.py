@@ -1,7 +1,7 @@
 """Whether a stranger who asks for a status again and again, and averages, can tell whose address has an account.
 
     make timing
-    .venv/bin/python -m tests.postgres .venv/bin/python -m benchmarks.polling --handles 30 --polls 100    # less sure
+    .venv/bin/python -m harness.postgres .venv/bin/python -m benchmarks.polling --handles 30 --polls 100    # less sure
 
 The production server as `make serve` starts it, on PostgreSQL, with limits lifted. Every reset is SENT, and mailed or
 rehearsed, before the first poll. Then each handle is asked about once in each turn, in a new random order, so that

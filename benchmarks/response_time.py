@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.sites import Site, address, prepare, say, serving
-from tests.smtp_server import SMTPServer
+from harness.smtp_server import SMTPServer
 
 WARM_UP = 20
 """Requests to each arrangement before the clock counts: the first ones import, compile and fill caches."""

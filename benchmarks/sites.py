@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import secrets
-import socket
 import subprocess  # nosec B404 # it runs our own modules
 import sys
 import tempfile
@@ -18,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.deployment import recipe
-from tests.smtp_server import environment as mailing_to
+from harness.deployment import Running, free_port, recipe
+from harness.deployment import running as running_server
+from harness.smtp_server import environment as mailing_to
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 60
 IDLE_SECONDS = 4
 """Less than the server keeps an idle connection for."""
 HEADERS = {"Content-Type": "application/json", "X-Forwarded-Proto": "https"}
@@ -165,35 +164,12 @@ def granian(variables: dict[str, str], port: int, workers: int) -> Iterator[http
 
 
 @contextmanager
-def running(command: list[str], variables: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], variables: dict[str, str], port: int) -> Iterator[Running]:
     """A server at this port, which says no more than warnings."""
-    with tempfile.TemporaryFile() as log:
-        streams: Any = {"cwd": ROOT, "stdout": log, "stderr": log}
-        server = subprocess.Popen([*command, "--log-level", "warning"], env=variables, **streams)  # nosec B603 # noqa: S603 (our own server)
-        try:
-            wait_for(port, server)
+    with tempfile.TemporaryDirectory(prefix="recovery-benchmark-") as folder:
+        quiet = [*command, "--log-level", "warning"]
+        with running_server(quiet, port, variables, Path(folder, "server.log")) as server:
             yield server
-        finally:
-            server.terminate()
-            server.wait(START_SECONDS)
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("the server did not start")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def decode(text: str) -> bytes:

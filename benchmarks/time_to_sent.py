@@ -1,7 +1,7 @@
 """How long until SENT is shown, for known and unknown addresses, whatever ails the mail server.
 
     make timing
-    .venv/bin/python -m tests.postgres .venv/bin/python -m benchmarks.time_to_sent --pairs 200
+    .venv/bin/python -m harness.postgres .venv/bin/python -m benchmarks.time_to_sent --pairs 200
 
 One production server after the other, on PostgreSQL, each with another mail server: one that is slow, one that refuses
 every recipient, one that refuses a half of them, and one that holds every sender thread for a minute. Known and unknown
@@ -30,7 +30,7 @@ from benchmarks.auc import compare
 from benchmarks.sites import ROOT, Site, address, prepare, say, serving
 from benchmarks.smtp_sink import sink
 from benchmarks.timing import TOLERANCE, postgresql, shown_delay, since
-from tests.smtp_server import closed_port
+from harness.smtp_server import closed_port
 
 WARM_UP = 160
 """Half of them known: enough to occupy every sender thread of two workers."""

@@ -1,7 +1,7 @@
 """Whether a stranger with a stopwatch can tell addresses that have an account from those that have none.
 
     make timing
-    .venv/bin/python -m tests.postgres .venv/bin/python -m benchmarks.timing --pairs 500    # sooner, and less sure
+    .venv/bin/python -m harness.postgres .venv/bin/python -m benchmarks.timing --pairs 500    # sooner, and less sure
 
 The production server as `make serve` starts it, on PostgreSQL, mails to a server that takes a while for each mail.
 Addresses with and without an account come in random order, as many of each, every one once. For each, over one
@@ -149,7 +149,7 @@ def since(began: float) -> float:
 def postgresql() -> str:
     url = os.environ.get("DATABASE_URL", "")
     if not url.startswith("postgres"):
-        raise SystemExit("DATABASE_URL must name a PostgreSQL: python -m tests.postgres python -m benchmarks.timing")
+        raise SystemExit("DATABASE_URL must name a PostgreSQL: python -m harness.postgres python -m benchmarks.timing")
     return url
 
 

@@ -1,7 +1,7 @@
 """Who waits behind whom: whether one's own mail tells who stood before it, and how long an owner waits behind a flood.
 
     make timing
-    .venv/bin/python -m tests.postgres .venv/bin/python -m benchmarks.waiting --pairs 10    # sooner, and less sure
+    .venv/bin/python -m harness.postgres .venv/bin/python -m benchmarks.waiting --pairs 10    # sooner, and less sure
 
 **One's own mail.** The mail server takes longer for a mail than any pause that could be called short, more or less long
 at random. A stranger asks for three mails to mailboxes of their own, for one to the address they wonder about, and for

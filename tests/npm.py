@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.deployment import ROOT
+from harness.deployment import ROOT
 
 AUDIT = ROOT / "tests" / "audit"
 

@@ -11,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.dispatch import Signal
 from django.test import Client
 
-from accounts import signals, smtp
+from accounts import signals
+from accounts.mailing import smtp
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
 
 

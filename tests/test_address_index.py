@@ -84,7 +84,7 @@ def test_on_postgresql_one_that_broke_off_does_not_count() -> None:
 
 
 def warned() -> bool:
-    return "accounts.W050" in [each.id for each in run_checks(tags=[Tags.database], databases=["default"])]
+    return "account_recovery.W050" in [each.id for each in run_checks(tags=[Tags.database], databases=["default"])]
 
 
 def test_migrating_a_large_database_without_it_says_so(
@@ -120,7 +120,9 @@ def test_addresses_with_blanks_around_them_are_told_and_counted(
     user = make_user("ada@example.com")
     get_user_model().objects.filter(pk=user.pk).update(email=stored)
     messages = [
-        each.msg for each in run_checks(tags=[Tags.database], databases=["default"]) if each.id == "accounts.W051"
+        each.msg
+        for each in run_checks(tags=[Tags.database], databases=["default"])
+        if each.id == "account_recovery.W051"
     ]
     assert bool(messages) is told
     assert all("1" in message for message in messages)

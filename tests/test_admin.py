@@ -13,12 +13,13 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts import hashing, smtp
+from accounts.mailing import smtp
 from accounts.models import ForgetPassword, PasswordResetEvent
-from accounts.slots import Slots
+from accounts.passwords import hashing
+from accounts.passwords.slots import Slots
 from tests.conftest import API, PASSWORD, PostOffice, record_of
 
-LIST = "/admin/accounts/forgetpassword/"
+LIST = "/admin/account_recovery/forgetpassword/"
 
 
 @pytest.fixture

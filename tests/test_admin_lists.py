@@ -18,7 +18,7 @@ from accounts.filters import MAX_TEXT, OfferedFilters
 from accounts.models import ForgetPassword
 from tests.conftest import API, PostOffice
 
-LIST = "/admin/accounts/forgetpassword/"
+LIST = "/admin/account_recovery/forgetpassword/"
 LISTS: dict[type[Model], str] = {
     ForgetPassword: LIST,
     get_user_model(): "/admin/auth/user/",
@@ -121,7 +121,13 @@ def test_a_filter_finds_what_it_says(viewer: Client) -> None:
 
 LOOK_UPS = ["", "__exact", "__regex", "__iregex", "__startswith", "__contains", "__gt", "__lte", "__in", "__isnull"]
 RELATED = {
-    ForgetPassword: ["user__password", "user__email", "user__id", "events__kind", "answers__forget_password_otp"],
+    ForgetPassword: [
+        "user__password",
+        "user__email",
+        "user__id",
+        "events__kind",
+        "fresh_link_for__forget_password_otp",
+    ],
     get_user_model(): [
         "password_resets__forget_password_otp",
         "groups__name",

@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from accounts import windows
+from accounts.api.documents import MAX_ALIASES, MAX_ERRORS
+from accounts.api.guards import handle_taking_fields, secret_checking_fields
+from accounts.limits import counter, window
 from accounts.models import GuessBudget, PasswordResetEvent
-from backend.documents import MAX_ALIASES, MAX_ERRORS
-from backend.schema import HANDLE_TAKING_FIELDS, SECRET_CHECKING_FIELDS
+from backend.schema import schema
 from tests.conftest import API, Letter, PostOffice, record_of
 
 JSON = "application/json"
@@ -26,7 +27,7 @@ class Target:
     def __init__(self, handle: str, letter: Letter) -> None:
         self.handle = handle
         self.letter = letter
-        self.limits_hit: list[windows.Window] = []
+        self.limits_hit: list[window.Window] = []
 
     def guess(self, code: str = "") -> str:
         values = f'requestId: "{self.handle}", code: "{code or self.letter.code}"'
@@ -43,13 +44,13 @@ class Target:
 @pytest.fixture
 def target(api: API, post: PostOffice, user: Any, monkeypatch: pytest.MonkeyPatch) -> Target:
     target = Target(api.request()["requestId"], post.deliver_one())
-    take = windows.take
+    take = counter.take
 
     def noted(asked: Any, wanted: int = 1) -> Any:
         target.limits_hit.extend(asked)
         return take(asked, wanted)
 
-    monkeypatch.setattr(windows, "take", noted)
+    monkeypatch.setattr(counter, "take", noted)
     return target
 
 
@@ -127,7 +128,7 @@ def test_of_several_guesses_none_is_made_and_none_is_counted(
 
 
 @pytest.mark.parametrize(
-    "fields", [*combinations_with_replacement(sorted(SECRET_CHECKING_FIELDS), 2)], ids=" and ".join
+    "fields", [*combinations_with_replacement(sorted(secret_checking_fields(schema)), 2)], ids=" and ".join
 )
 def test_no_two_fields_that_check_a_secret_go_together(api: API, target: Target, fields: tuple[str, str]) -> None:
     arguments = {
@@ -155,7 +156,9 @@ def by_handle(field: str, handle: str) -> str:
     return f'{field}(input: {{ requestId: "{handle}"{code} }}) {{ __typename }}'
 
 
-@pytest.mark.parametrize("fields", [*combinations_with_replacement(sorted(HANDLE_TAKING_FIELDS), 2)], ids=" and ".join)
+@pytest.mark.parametrize(
+    "fields", [*combinations_with_replacement(sorted(handle_taking_fields(schema)), 2)], ids=" and ".join
+)
 def test_no_two_fields_that_take_a_handle_go_together(api: API, target: Target, fields: tuple[str, str]) -> None:
     asked = [by_handle(field, target.handle) for field in fields]
     kinds = ["query" if field == "passwordResetStatus" else "mutation" for field in fields]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Running, site_in
+from harness.deployment import Running, site_in
 from tests.npm import npm
 
 pytestmark = pytest.mark.processes

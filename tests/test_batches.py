@@ -10,13 +10,14 @@ import pytest
 from django.db import OperationalError, connections
 from django.utils import timezone
 
-from accounts import batches, codes, dispatch, lookup, mailer, pace, smtp, tasks, workers
+from accounts import codes, lookup, transitions
 from accounts.addresses import fold
 from accounts.choices import EventKind, Mail
+from accounts.mailing import batches, dispatch, mailer, pace, smtp, tasks, threads
 from accounts.models import ForgetPassword, PasswordResetEvent
 from accounts.querysets import ForgetPasswordQuerySet
-from tests.deployment import wait_until
-from tests.smtp_server import HOLD, SMTPServer, mail_server
+from harness.deployment import wait_until
+from harness.smtp_server import HOLD, SMTPServer, mail_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +33,7 @@ def server(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatc
         yield server
         for stage in list(server.stages):
             server.release(stage)
-        workers.stop()
+        threads.stop()
         mailer.forget()
 
 
@@ -102,13 +103,13 @@ def test_a_batch_is_marked_by_few_statements_with_a_line_for_each_mail(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled: list[int] = []
-    settle = ForgetPasswordQuerySet.settle
+    settle = transitions.settle
 
-    def noting(rows: ForgetPasswordQuerySet, pks: Any, *args: Any) -> int:
+    def noting(pks: Any, *args: Any) -> int:
         settled.append(len(pks))
-        return settle(rows, pks, *args)
+        return settle(pks, *args)
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "settle", noting)
+    monkeypatch.setattr(transitions, "settle", noting)
     monkeypatch.setattr(batches, "MARK_MAILS", 4)
     assert mailer.send_due(wire, 20) == len(EMAILS)
     assert settled == [4, 2]
@@ -159,7 +160,7 @@ def test_a_mark_that_the_database_does_not_take_is_made_later_and_the_mail_is_no
         raise OperationalError
 
     with monkeypatch.context() as patch:
-        patch.setattr(ForgetPasswordQuerySet, "settle", fails)
+        patch.setattr(transitions, "settle", fails)
         with pytest.raises(OperationalError):
             mailer.send_due(wire, 20)
     assert still_due() == EMAILS
@@ -183,9 +184,9 @@ def test_a_mark_that_fails_while_its_sender_ends_is_made_later(
 
     with monkeypatch.context() as patch:
         marking = threading.current_thread()
-        settle = ForgetPasswordQuerySet.settle
+        settle = transitions.settle
         patch.setattr(
-            ForgetPasswordQuerySet,
+            transitions,
             "settle",
             lambda *args: fails_late() if threading.current_thread() is marking else settle(*args),
         )
@@ -200,14 +201,14 @@ def test_a_timeline_that_cannot_be_written_costs_no_mark(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that somebody deletes meanwhile takes its timeline along."""
-    settle = ForgetPasswordQuerySet.settle
+    settle = transitions.settle
 
-    def and_delete(rows: ForgetPasswordQuerySet, *args: Any) -> int:
-        done = settle(rows, *args)
+    def and_delete(*args: Any) -> int:
+        done = settle(*args)
         ForgetPassword.objects.filter(pk=owed[0].pk).delete()
         return done
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "settle", and_delete)
+    monkeypatch.setattr(transitions, "settle", and_delete)
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         mailer.send_due(wire, 20)
     assert still_due() == []
@@ -302,7 +303,7 @@ def test_a_batch_whose_lease_is_over_is_not_relieved_any_more(
 def test_a_forked_process_leaves_its_parents_batches_alone(server: SMTPServer, owed: list[ForgetPassword]) -> None:
     sender = hold_the_third(server)
     claimed = in_hand()
-    workers._start_again_after_fork()
+    threads._start_again_after_fork()
     mailer.let_go()
     assert in_hand() == claimed
     server.release("DATA")
@@ -315,8 +316,8 @@ def test_a_forked_process_leaves_its_parents_batches_alone(server: SMTPServer, o
 def test_a_hand_too_many_leaves_the_rest_to_the_others(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "CROWDED", -1)
-    crew = workers.SendingCrew(2)
+    monkeypatch.setattr(threads, "CROWDED", -1)
+    crew = threads.SendingThreads(2)
     crew._sending = 2
     assert crew._send_all(wire) is True
     assert still_due() == EMAILS[1:]
@@ -325,8 +326,8 @@ def test_a_hand_too_many_leaves_the_rest_to_the_others(
 def test_the_only_hand_and_one_that_is_told_to_stop_send_all(
     server: SMTPServer, wire: smtp.Connection, owed: list[ForgetPassword], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "CROWDED", -1)
-    crew = workers.SendingCrew(2)
+    monkeypatch.setattr(threads, "CROWDED", -1)
+    crew = threads.SendingThreads(2)
     crew._sending = 1
     assert crew._send_all(wire) is False
     assert still_due() == []
@@ -342,12 +343,12 @@ def test_a_hand_comes_back_from_its_nap_without_being_called(
 ) -> None:
     settings.MAIL_SWEEP_SECONDS = 3600
 
-    def send_one(crew: workers.SendingCrew, connection: smtp.Connection) -> bool:
+    def send_one(crew: threads.SendingThreads, connection: smtp.Connection) -> bool:
         return mailer.send_due(connection, 1) == 1
 
-    monkeypatch.setattr(workers, "NAP_SECONDS", 0.01)
-    monkeypatch.setattr(workers.SendingCrew, "_send_all", send_one)
-    crew = workers.SendingCrew(1)
+    monkeypatch.setattr(threads, "NAP_SECONDS", 0.01)
+    monkeypatch.setattr(threads.SendingThreads, "_send_all", send_one)
+    crew = threads.SendingThreads(1)
     crew.start()
     server.wait_until(lambda: len(server.letters) == len(EMAILS))
     crew.stop(WAIT)
@@ -365,7 +366,7 @@ def test_what_the_pace_holds_back_stays_due_and_goes_when_its_minute_has_come(
     later: Callable[..., None],
 ) -> None:
     settings.MAIL_PER_MINUTE = 4
-    crew = workers.SendingCrew(1)
+    crew = threads.SendingThreads(1)
     assert crew._send_all(wire) is True
     assert len(still_due()) == len(EMAILS) - 4
     assert in_hand() == []
@@ -380,7 +381,7 @@ def test_what_was_allowed_and_not_due_is_left_to_others(
     settings: Any, server: SMTPServer, clock: Any, wire: smtp.Connection, owed: list[ForgetPassword]
 ) -> None:
     settings.MAIL_PER_MINUTE = len(EMAILS) + 1
-    assert workers.SendingCrew(1)._send_all(wire) is False
+    assert threads.SendingThreads(1)._send_all(wire) is False
     assert pace.take(10).count == 1
 
 
@@ -400,8 +401,8 @@ def test_whoever_mails_all_that_is_due_and_then_ends_waits_for_the_pace(
         slept.append(seconds)
         later(seconds=30)
 
-    monkeypatch.setattr("accounts.workers.time.sleep", sleep)
-    crew = workers.SendingCrew(1)
+    monkeypatch.setattr("accounts.mailing.threads.time.sleep", sleep)
+    crew = threads.SendingThreads(1)
     crew.stopping.set()
     assert crew._send_all(wire) is False
     assert still_due() == []
@@ -448,13 +449,13 @@ def test_a_bell_whose_mail_another_has_taken_takes_that_ones(
 ) -> None:
     """A claim passes over what was looked up after it began, and its bell would be spent for nothing."""
     tried: list[int] = []
-    claim = ForgetPasswordQuerySet.claim
+    claim = transitions.claim
 
     def too_early_at_first(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> Any:
         tried.append(1)
         return claim(rows, *args, **options) if len(tried) > 1 else []
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "claim", too_early_at_first)
+    monkeypatch.setattr(transitions, "claim", too_early_at_first)
     tasks.send_mail(str(owed[0].pk))
     tasks._local.connection.close()
     assert still_due() == EMAILS[1:]

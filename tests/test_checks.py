@@ -55,7 +55,7 @@ def found(*, deploy: bool = True) -> list[str]:
         for message in check(app_configs=None, databases=["default"])
     ]
     assert all(message.hint for message in messages)
-    return sorted({str(message.id).removeprefix("accounts.") for message in messages})
+    return sorted({str(message.id).removeprefix("account_recovery.") for message in messages})
 
 
 def test_settings_as_they_should_be_are_told_nothing(proper: Any) -> None:
@@ -104,6 +104,12 @@ def test_settings_as_they_should_be_are_told_nothing(proper: Any) -> None:
         ({"DEFAULT_FROM_EMAIL": "Foo: bar <a@example.com>"}, ["E011"]),
         ({"DEFAULT_FROM_EMAIL": '"Foo: bar" <a@example.com>'}, []),
         ({"DEFAULT_FROM_EMAIL": "webmaster@localhost"}, []),
+        ({"FRONTEND_RESET_URL": "https://app.example.com/#/reset"}, []),
+        ({"FRONTEND_RESET_URL": "https://app.example.com/?tab=2#!/reset"}, []),
+        ({"FRONTEND_RESET_URL": "https://app.example.com/#"}, ["E012"]),
+        ({"FRONTEND_RESET_URL": "https://app.example.com/#reset"}, ["E012"]),
+        ({"FRONTEND_RESET_URL": "https://app.example.com/#/reset?tab=2"}, ["E012"]),
+        ({"FRONTEND_RESET_URL": "https://app.example.com/#/a#/b"}, ["E012"]),
         ({"MAIL_LEASE_SECONDS": 60}, ["W001"]),
         ({"MAIL_LEASE_SECONDS": 61}, []),
         ({"REDIS_URL": ""}, ["W002"]),
@@ -206,10 +212,10 @@ def test_a_developer_is_told_none_of_what_is_for_deployments(proper: Any) -> Non
 
 
 def test_every_check_is_in_the_document_and_has_a_test() -> None:
-    ids = set(re.findall(r"accounts\.([EW]\d{3})", (ROOT / "accounts" / "checks.py").read_text()))
-    assert set(re.findall(r"`accounts\.([EW]\d{3})`", (ROOT / "docs" / "checks.md").read_text())) == ids
+    ids = set(re.findall(r"account_recovery\.([EW]\d{3})", (ROOT / "accounts" / "checks.py").read_text()))
+    assert set(re.findall(r"`account_recovery\.([EW]\d{3})`", (ROOT / "docs" / "checks.md").read_text())) == ids
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
-    tested = set(re.findall(r'"(?:accounts\.)?([EW]\d{3})"', tests))
+    tested = set(re.findall(r'"(?:account_recovery\.)?([EW]\d{3})"', tests))
     assert tested == ids
 
 
@@ -231,18 +237,22 @@ def test_a_deployment_as_the_readme_asks_for_is_clean() -> None:
 def test_the_readmes_shortest_deployment_may_start_and_is_told_what_is_weak(tmp_path: Path) -> None:
     result = check("ERROR", **PRODUCTION, DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}")
     assert result.returncode == 0
-    assert set(re.findall(r"accounts\.\w+", result.stderr)) == {"accounts.W002", "accounts.W003", "accounts.W004"}
+    assert set(re.findall(r"account_recovery\.\w+", result.stderr)) == {
+        "account_recovery.W002",
+        "account_recovery.W003",
+        "account_recovery.W004",
+    }
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"MAIL_DISPATCH": "inline"}, "accounts.E001"),
-        ({"PUBLIC_URL": "http://accounts.example.com"}, "accounts.E005"),
-        ({"DEBUG": "1"}, "accounts.E003"),
-        ({"PASSWORD_RESET_LINK_LIFETIME": "600"}, "accounts.E010"),
-        ({"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": "memory://"}, "accounts.E009"),
+        ({"MAIL_DISPATCH": "inline"}, "account_recovery.E001"),
+        ({"PUBLIC_URL": "http://accounts.example.com"}, "account_recovery.E005"),
+        ({"DEBUG": "1"}, "account_recovery.E003"),
+        ({"PASSWORD_RESET_LINK_LIFETIME": "600"}, "account_recovery.E010"),
+        ({"MAIL_DISPATCH": "celery", "CELERY_BROKER_URL": "memory://"}, "account_recovery.E009"),
     ],
 )
 def test_an_error_stops_make_serve(variables: dict[str, str], expected: str) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from django.test import RequestFactory
 
-from accounts import client
-from tests.deployment import HOST, REQUEST, site_in
-from tests.valkey import Valkey
+from accounts.recovery import client
+from harness.deployment import HOST, REQUEST, site_in
+from harness.valkey import Valkey
 
 PEER = "10.1.1.1"
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 
-from backend.bounds import MAX_BODY
+from accounts.conf import MAX_BODY
 from backend.front import MAX_WAITING, raise_descriptor_limit
 from drills.siege import (
     FLOODERS,
@@ -35,7 +35,7 @@ from drills.siege import (
     stand,
     table,
 )
-from tests.deployment import (
+from harness.deployment import (
     CROWD,
     HOST,
     PATIENCE,
@@ -92,7 +92,7 @@ def locked(site: Site) -> Iterator[None]:
 
 def rows(site: Site) -> int:
     with closing(sqlite3.connect(site.folder / "db.sqlite3")) as database:
-        return int(database.execute("SELECT count(*) FROM accounts_forgetpassword").fetchone()[0])
+        return int(database.execute("SELECT count(*) FROM account_recovery_forgetpassword").fetchone()[0])
 
 
 def others_are_answered(server: Running) -> None:
@@ -274,7 +274,7 @@ def test_a_form_without_a_length_is_read(server: Running) -> None:
     assert "Please enter the correct username and password" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/graphql/", "/health/", "/nothing/", "/static/accounts/reset.css"])
+@pytest.mark.parametrize("path", ["/graphql/", "/health/", "/nothing/", "/static/account_recovery/reset.css"])
 def test_a_body_that_is_too_long_is_refused_wherever_it_goes(server: Running, path: str) -> None:
     long = b"x" * (MAX_BODY + 1)
     for body in (long, chunks(long)):
@@ -400,7 +400,12 @@ ODD = [
 @pytest.mark.parametrize("name", HEADERS, ids=bytes.decode)
 def test_no_header_is_an_error_of_the_server(server: Running, name: bytes) -> None:
     for value in ODD:
-        for line in (b"GET /static/accounts/reset.css", b"GET /admin/login/", b"POST /graphql/", b"OPTIONS /reset/"):
+        for line in (
+            b"GET /static/account_recovery/reset.css",
+            b"GET /admin/login/",
+            b"POST /graphql/",
+            b"OPTIONS /reset/",
+        ):
             method, _, path = line.partition(b" ")
             with Connection(server.port, head(method, path, name + b": " + value, host=name != b"Host")) as connection:
                 connection.socket.sendall(b"Connection: close\r\n\r\n")

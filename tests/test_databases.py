@@ -12,21 +12,9 @@ import psycopg
 import pytest
 from gql.transport.exceptions import TransportQueryError
 
-from tests.deployment import (
-    CROWD,
-    HOST,
-    REQUEST,
-    ROOT,
-    Site,
-    ask,
-    is_sent,
-    mailed_to,
-    prepare,
-    request_all,
-    site_in,
-)
-from tests.pgbouncer import pgbouncer
-from tests.postgres import Postgres, postgres
+from harness.deployment import CROWD, HOST, REQUEST, ROOT, Site, ask, is_sent, mailed_to, prepare, request_all, site_in
+from harness.pgbouncer import pgbouncer
+from harness.postgres import Postgres, postgres
 
 pytestmark = pytest.mark.processes
 
@@ -36,7 +24,7 @@ from django.test import Client
 client = Client(raise_request_exception=False, headers={{"host": "{HOST}"}})
 client.force_login(User.objects.create_superuser("operator"))
 print({{client.get(page, secure=True).status_code for page in 4 * [
-    "/admin/auth/group/add/", "/admin/auth/user/1/change/", "/admin/accounts/forgetpassword/"]}})
+    "/admin/auth/group/add/", "/admin/auth/user/1/change/", "/admin/account_recovery/forgetpassword/"]}})
 """
 
 

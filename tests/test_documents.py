@@ -11,8 +11,8 @@ from unittest.mock import Mock
 import pytest
 from graphql import get_introspection_query, parse
 
-from backend import documents
-from backend.documents import (
+from accounts.api import documents
+from accounts.api.documents import (
     MAX_ALIAS,
     MAX_ALIASES,
     MAX_DEPTH,

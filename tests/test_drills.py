@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from accounts import batches
+from accounts.mailing import batches
 from drills import catalogue
 from drills.catalogue import DRILLS
 from drills.load import Asked, crowd
 from drills.scene import Size
 from drills.verdict import Repeats, Row, Verdict, judge
-from tests.deployment import CROWD, prepare
-from tests.postgres import Postgres, postgres
-from tests.smtp_server import Delivery
+from harness.deployment import CROWD, prepare
+from harness.postgres import Postgres, postgres
+from harness.smtp_server import Delivery
 
 pytestmark = pytest.mark.processes
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from accounts.conf import MAX_BODY
 from backend import front
-from backend.bounds import MAX_BODY, REFUSAL
+from backend.bounds import REFUSAL
 from backend.front import BLOCK, BODIES, FREE_BODY, MAX_PIECES, MAX_WAITING, Blocks, Front, environ_of
 
 WAIT = 30

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.core import mail
 
-from backend import graphql
-from backend.graphql import GRAPHIQL_CSP
+from backend import graphiql as graphql_graphiql
+from backend.graphiql import GRAPHIQL_CSP
 from tests import browser
 from tests.browser import Visit
 from tests.conftest import Letter
@@ -187,7 +187,7 @@ def test_the_policy_allows_nothing_that_the_page_does_not_need(
     assert sum(sources != ["'none'"] for sources in allowed.values()) == 5
     allowed[directive].remove(source)
     policy = "; ".join(" ".join([name, *(sources or ["'none'"])]) for name, sources in allowed.items())
-    monkeypatch.setattr(graphql, "GRAPHIQL_CSP", policy)
+    monkeypatch.setattr(graphql_graphiql, "GRAPHIQL_CSP", policy)
     visit.open("/graphql/")
     visit.wait_until(lambda: any(f"CSP {directive}" in complaint for complaint in visit.complaints))
     visit.page.goto("about:blank")

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from accounts import recovery, smtp
+from accounts.conf import MAX_BODY
+from accounts.mailing import smtp
 from accounts.models import ForgetPassword, GuessBudget
-from backend.bounds import MAX_BODY
-from backend.graphql import graphql_view
+from accounts.recovery import reporting, verbs
+from backend.graphiql import graphql_view
 from tests.conftest import API, NEW_PASSWORD, OPERATIONS, PASSWORD, Letter, PostOffice, record_of
 
 GRAPHQL_JSON = "application/graphql-response+json"
@@ -516,7 +517,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         except KeyError as error:
             raise RuntimeError(SECRET_TEXT) from error
 
-    monkeypatch.setattr(recovery, "request", fail)
+    monkeypatch.setattr(verbs, "request", fail)
 
 
 @pytest.mark.usefixtures("broken")
@@ -564,7 +565,7 @@ def test_whatever_fails_below_a_mutation_is_masked_and_its_id_is_in_the_log(
 ) -> None:
     verb, values = BELOW[field]
     error = kind("utf-8", SECRET_TEXT, 0, 1, SECRET_TEXT) if kind is UnicodeEncodeError else kind(SECRET_TEXT)
-    monkeypatch.setattr(recovery, verb, Mock(side_effect=error))
+    monkeypatch.setattr(reporting if verb == "report" else verbs, verb, Mock(side_effect=error))
     input_type = field[0].upper() + field[1:] + "Input"
     query = f"mutation M($input: {input_type}!) {{ {field}(input: $input) {{ __typename }} }}"
     assert_masked(api.post({"query": query, "variables": {"input": values}}), field, caplog)
@@ -573,11 +574,11 @@ def test_whatever_fails_below_a_mutation_is_masked_and_its_id_is_in_the_log(
 def test_whatever_fails_below_a_query_is_masked_and_its_id_is_in_the_log(
     api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(recovery, "status", Mock(side_effect=KeyError(SECRET_TEXT)))
+    monkeypatch.setattr(verbs, "status", Mock(side_effect=KeyError(SECRET_TEXT)))
     answer = api.post({"query": '{ passwordResetStatus(requestId: "x") { status } }'})
     assert_masked(answer, "passwordResetStatus", caplog)
     caplog.clear()
-    monkeypatch.setattr("accounts.schema.passwords.rules", Mock(side_effect=KeyError(SECRET_TEXT)))
+    monkeypatch.setattr("accounts.api.schema.policy.rules", Mock(side_effect=KeyError(SECRET_TEXT)))
     assert_masked(api.post({"query": "{ passwordPolicy { codeLength } }"}), "passwordPolicy", caplog)
 
 
@@ -586,7 +587,7 @@ def assert_masked(response: Any, field: str, caplog: pytest.LogCaptureFixture) -
     (error,) = response.json()["errors"]
     assert (error["message"], error["path"]) == ("Unexpected error.", [field])
     assert "hunter2" not in response.text
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "backend.schema"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "accounts.api.guards"]
     assert error["extensions"]["errorId"] in line
     assert "hunter2" not in caplog.text
 

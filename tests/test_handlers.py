@@ -14,7 +14,8 @@ from django.http import parse_cookie
 from django.test import RequestFactory
 from django.urls import reverse
 
-from backend.bounds import ADMIN, INBOX, MAX_BODY, MAX_CONTENT_TYPE, MAX_COOKIE
+from accounts.conf import MAX_BODY
+from backend.bounds import ADMIN, INBOX, MAX_CONTENT_TYPE, MAX_COOKIE
 from backend.handlers import Handler, Request, tell_scheme
 
 pytestmark = pytest.mark.django_db  # for Django looks after its connections around each request
@@ -257,3 +258,9 @@ def test_chunks_are_read_where_the_server_undoes_them_and_refused_elsewhere(
         "HTTP_TRANSFER_ENCODING": "chunked",
     }
     assert wsgi("POST", CONTENT_LENGTH=length, **told) == status
+
+
+@pytest.mark.parametrize(("body", "status"), [(BODY, 200), (b" " * MAX_BODY + BODY, 413), (b"", 400)])
+def test_a_body_of_http_2_has_neither_a_length_nor_chunks(body: bytes, status: int) -> None:
+    told: dict[str, Any] = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True}
+    assert wsgi("POST", CONTENT_LENGTH="", **told) == status

@@ -94,8 +94,8 @@ ANSWERS: dict[str, tuple[int, Callable[[Client], Any]]] = {
     "the admin, not logged in": (302, get("/admin/")),
     "a forged form": (403, lambda _: Client(enforce_csrf_checks=True).post("/reset/", secure=True)),
     "a missing slash": (301, get("/admin")),
-    "a stylesheet": (200, get("/static/accounts/reset.css")),
-    "no stylesheet": (404, get("/static/accounts/no.css")),
+    "a stylesheet": (200, get("/static/account_recovery/reset.css")),
+    "no stylesheet": (404, get("/static/account_recovery/no.css")),
     "nothing": (404, get("/nothing/")),
     "another host": (400, get("/reset/", Host="attacker.example")),
     "a broken host": (400, get("/graphql/", Host="a b")),
@@ -276,10 +276,10 @@ def test_the_admin_works_under_its_policy(visit: Visit, api: API, make_user: Cal
     page.locator(".datetimeshortcuts :text('Today')").first.click()
     page.locator("#id_groups_to").wait_for()
     page.locator("a.related-widget-wrapper-link, #id_user_permissions_add").first.wait_for()
-    for address in ("/admin/", "/admin/auth/user/add/", "/admin/accounts/forgetpassword/?state__exact=QUEUED"):
+    for address in ("/admin/", "/admin/auth/user/add/", "/admin/account_recovery/forgetpassword/?state__exact=QUEUED"):
         visit.open(address)
     page.locator("#changelist-filter").wait_for()
-    visit.open("/admin/accounts/forgetpassword/")
+    visit.open("/admin/account_recovery/forgetpassword/")
     page.locator("#result_list tbody a").first.click()
     page.get_by_text("Timeline", exact=False).first.wait_for()
     policy = visit.requests[0].response()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts import smtp
+from accounts.mailing import smtp
+from harness.smtp_server import closed_port
+from harness.valkey import Valkey
 from tests.conftest import API, PostOffice
-from tests.smtp_server import closed_port
 from tests.test_environment import PRODUCTION, ROOT
-from tests.valkey import Valkey
 
 FINE = {"status": "ok", "database": "ok", "limits": "memory", "mailer": "ok", "codes": "ok"}
 
@@ -59,7 +59,7 @@ def test_a_host_that_is_not_ours_is_refused_as_everywhere(db: None) -> None:
 def test_it_says_that_redis_counts_that_it_is_down_and_that_it_is_back(
     db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accounts.windows.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("accounts.limits.counter.PROBE_SECONDS", 0.0)
     server = Valkey()
     server.start()
     settings.REDIS_URL = server.url

@@ -13,7 +13,7 @@ import pytest
 import requests
 from django.test import Client
 
-from tests.deployment import ROOT, Running, free_port, running, wait_until
+from harness.deployment import ROOT, Running, free_port, running, wait_until
 
 pytestmark = pytest.mark.processes
 

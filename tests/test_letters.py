@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from accounts.addresses import UnmailableAddress, ascii_address
-from accounts.letters import MAX_LINE, Letter
-from accounts.smtp import Connection, Failure, classify
-from tests.smtp_server import mail_server
+from accounts.mailing.mime import MAX_LINE, Letter
+from accounts.mailing.smtp import Connection, Failure, classify
+from harness.smtp_server import mail_server
 
 MESSAGE_ID = "<0b5e.code.1@example.com>"
 
@@ -61,10 +61,11 @@ def test_a_text_arrives_as_it_was_written_in_ascii(text: str) -> None:
     assert body(letter(text)) == text
 
 
+@pytest.mark.parametrize("page", ["accounts.example.com/reset/#token=", "app.example.com/#/reset?token="])
 @pytest.mark.parametrize("words", ["Öffnen Sie", "打开", "افتح"])
-def test_no_link_is_broken_whatever_language_stands_around_it(words: str) -> None:
+def test_no_link_is_broken_whatever_language_stands_around_it(words: str, page: str) -> None:
     """Read back by three parsers: two of the standard library, and one that only joins what base64 has cut."""
-    link = f"https://accounts.example.com/reset/#token={'a' * 86}"
+    link = f"https://{page}{'a' * 86}"
     made = letter(f"{words}:\n\n{link}\n")
     assert link in body(made).split("\n")
     plain: Any = email.message_from_bytes(wire(made), policy=compat32).get_payload(0)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts import smtp
 from accounts.conf import OPEN_LIFETIME, conf
+from accounts.mailing import smtp
 from accounts.models import ForgetPassword
 from tests.conftest import API, PostOffice
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from accounts import limits, windows
 from accounts.conf import parse_rate
 from accounts.exceptions import RateLimited
-from accounts.windows import FALLEN_BACK, Memory, Window
+from accounts.limits import counter, redis, rules
+from accounts.limits.counter import FALLEN_BACK
+from accounts.limits.memory import Memory
+from accounts.limits.window import Window
+from harness.valkey import Valkey, answering
 from tests.conftest import API, PostOffice
-from tests.valkey import Valkey, answering
 
 ADA, EVE = "198.51.100.1", "198.51.100.2"
 CROWD = 32
@@ -81,33 +83,33 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 
 def test_of_a_crowd_of_one_client_exactly_its_limit_may_request(counting: str) -> None:
-    assert crowd(lambda _: passes(limits.check_client_may_request, ADA)) == 20
-    assert passes(limits.check_client_may_request, EVE)
+    assert crowd(lambda _: passes(rules.check_client_may_request, ADA)) == 20
+    assert passes(rules.check_client_may_request, EVE)
 
 
 def test_of_a_crowd_of_one_client_exactly_its_limit_may_check_secrets(counting: str, settings: Any) -> None:
     settings.THROTTLE_VERIFY_PER_IP = "7/hour"
-    assert crowd(lambda _: passes(limits.check_client_may_verify, ADA)) == 7
+    assert crowd(lambda _: passes(rules.check_client_may_verify, ADA)) == 7
 
 
 def test_of_a_crowd_for_one_address_the_cooldown_lets_one_through(counting: str) -> None:
-    assert crowd(lambda number: passes(limits.check_address_may_request, "digest", f"10.0.0.{number}")) == 1
+    assert crowd(lambda number: passes(rules.check_address_may_request, "digest", f"10.0.0.{number}")) == 1
 
 
 def test_of_a_crowd_for_one_address_exactly_its_limit_passes(counting: str, settings: Any) -> None:
     settings.PASSWORD_RESET_COOLDOWN = 0
-    assert crowd(lambda number: passes(limits.check_address_may_request, "digest", f"10.0.0.{number}")) == 5
+    assert crowd(lambda number: passes(rules.check_address_may_request, "digest", f"10.0.0.{number}")) == 5
 
 
 def test_requests_and_resends_share_the_addresss_limit_also_side_by_side(counting: str, settings: Any) -> None:
     settings.PASSWORD_RESET_COOLDOWN = 0
-    checks = (limits.check_address_may_request, limits.check_address_may_be_mailed)
+    checks = (rules.check_address_may_request, rules.check_address_may_be_mailed)
     assert crowd(lambda number: passes(checks[number % 2], "digest", ADA)) == 5
 
 
 def test_of_an_addresss_mails_one_is_left_to_requests(counting: str, settings: Any, later: Callable[..., None]) -> None:
     """A resend may be one that mails nobody; a request always brings the owner a link."""
-    resend, request = limits.check_address_may_be_mailed, limits.check_address_may_request
+    resend, request = rules.check_address_may_be_mailed, rules.check_address_may_request
     assert [passes(resend, "digest", ADA) for _ in range(5)] == [True] * 4 + [False]
     assert [passes(request, "digest", ADA) for _ in range(2)] == [True, False]
     later(minutes=1)
@@ -120,17 +122,17 @@ def test_of_an_addresss_mails_one_is_left_to_requests(counting: str, settings: A
 def test_a_full_address_is_told_how_long_a_link_works(settings: Any, seconds: int, told: str) -> None:
     settings.PASSWORD_RESET_LINK_LIFETIME, settings.PASSWORD_RESET_COOLDOWN = seconds, 0
     settings.THROTTLE_REQUEST_PER_EMAIL = "1/minute"
-    limits.check_address_may_request("digest", ADA)
-    message = str(waits(limits.check_address_may_request, "digest", ADA).message)
+    rules.check_address_may_request("digest", ADA)
+    message = str(waits(rules.check_address_may_request, "digest", ADA).message)
     assert f"the link in the newest works for {told} unless" in message
 
 
 def test_the_three_limits_do_not_count_for_each_other(counting: str, settings: Any) -> None:
     settings.THROTTLE_REQUEST_PER_IP = settings.THROTTLE_VERIFY_PER_IP = "1/hour"
     settings.THROTTLE_REQUEST_PER_EMAIL = "1/hour"
-    assert passes(limits.check_client_may_request, ADA)
-    assert passes(limits.check_client_may_verify, ADA)
-    assert passes(limits.check_address_may_request, ADA, ADA)
+    assert passes(rules.check_client_may_request, ADA)
+    assert passes(rules.check_client_may_verify, ADA)
+    assert passes(rules.check_address_may_request, ADA, ADA)
 
 
 # --- honest ----------------------------------------------------------------------------------------------------------
@@ -142,46 +144,46 @@ def test_whoever_waits_as_long_as_told_passes_and_not_a_second_sooner(
     settings.THROTTLE_REQUEST_PER_IP = "3/hour"
     for seconds in (0, 100, 7.25):
         later(seconds=seconds)
-        limits.check_client_may_request(ADA)
+        rules.check_client_may_request(ADA)
     for expected in (3493, 100, 7):
-        refusal = waits(limits.check_client_may_request, ADA)
+        refusal = waits(rules.check_client_may_request, ADA)
         assert refusal.retry_after == expected
         later(seconds=refusal.retry_after - 1)
-        assert not passes(limits.check_client_may_request, ADA)
+        assert not passes(rules.check_client_may_request, ADA)
         later(seconds=1)
-        assert passes(limits.check_client_may_request, ADA)
+        assert passes(rules.check_client_may_request, ADA)
 
 
 def test_asking_in_vain_puts_nothing_off(counting: str, later: Callable[..., None]) -> None:
-    limits.check_address_may_request("digest", ADA)
+    rules.check_address_may_request("digest", ADA)
     for _ in range(59):
         later(seconds=1)
-        assert not passes(limits.check_address_may_request, "digest", ADA)
+        assert not passes(rules.check_address_may_request, "digest", ADA)
     later(seconds=1)
-    assert passes(limits.check_address_may_request, "digest", ADA)
+    assert passes(rules.check_address_may_request, "digest", ADA)
 
 
 def test_a_full_address_does_not_spend_the_cooldown(counting: str, settings: Any, later: Callable[..., None]) -> None:
     """Or whoever came back just when told to would meet the cooldown of an earlier try."""
     settings.THROTTLE_REQUEST_PER_EMAIL = "1/hour"
-    limits.check_address_may_request("digest", ADA)
+    rules.check_address_may_request("digest", ADA)
     later(minutes=59, seconds=50)
-    refusal = waits(limits.check_address_may_request, "digest", ADA)
+    refusal = waits(rules.check_address_may_request, "digest", ADA)
     assert refusal.retry_after == 10
     assert "the link in the newest works for 60 minutes" in str(refusal.message)
     later(seconds=10)
-    assert passes(limits.check_address_may_request, "digest", ADA)
+    assert passes(rules.check_address_may_request, "digest", ADA)
 
 
 def test_the_longest_of_several_waits_is_told_with_its_reason(
     counting: str, settings: Any, later: Callable[..., None]
 ) -> None:
     settings.THROTTLE_REQUEST_PER_EMAIL, settings.THROTTLE_REQUEST_PER_IP = "1/hour", "2/day"
-    limits.check_address_may_request("digest", ADA)
-    assert waits(limits.check_address_may_request, "digest", ADA).retry_after == 3600
+    rules.check_address_may_request("digest", ADA)
+    assert waits(rules.check_address_may_request, "digest", ADA).retry_after == 3600
     for _ in range(2):
-        limits.check_client_may_request(ADA)
-    refusal = waits(limits.check_address_may_request, "digest", ADA)
+        rules.check_client_may_request(ADA)
+    refusal = waits(rules.check_address_may_request, "digest", ADA)
     assert (refusal.retry_after, str(refusal.message).split(".")[0]) == (
         86_400,
         "Too many requests from your network",
@@ -223,18 +225,18 @@ def test_a_lowered_limit_holds_at_once_and_tells_an_honest_wait(
     counting: str, settings: Any, later: Callable[..., None]
 ) -> None:
     for _ in range(4):
-        limits.check_client_may_request(ADA)
+        rules.check_client_may_request(ADA)
         later(seconds=100)
     settings.THROTTLE_REQUEST_PER_IP = "2/hour"
-    refusal = waits(limits.check_client_may_request, ADA)
+    refusal = waits(rules.check_client_may_request, ADA)
     assert refusal.retry_after == 3600 - 200
     later(seconds=refusal.retry_after)
-    assert passes(limits.check_client_may_request, ADA)
+    assert passes(rules.check_client_may_request, ADA)
 
 
 def test_a_limit_of_none_refuses(counting: str, settings: Any) -> None:
     settings.THROTTLE_REQUEST_PER_IP = "0/hour"
-    assert waits(limits.check_client_may_request, ADA).retry_after == 3600
+    assert waits(rules.check_client_may_request, ADA).retry_after == 3600
 
 
 def test_a_refused_request_still_counts_for_its_client(api: API, settings: Any) -> None:
@@ -252,7 +254,7 @@ def ipv6(site: int, network: int, host: int = 1) -> str:
     return f"2001:db8:{site:x}:{network:x}::{host:x}"
 
 
-@pytest.mark.parametrize("check", [limits.check_client_may_request, limits.check_client_may_verify])
+@pytest.mark.parametrize("check", [rules.check_client_may_request, rules.check_client_may_verify])
 def test_every_limit_of_a_client_counts_the_networks_of_ipv6(
     counting: str, settings: Any, check: Callable[[str], object]
 ) -> None:
@@ -265,7 +267,7 @@ def test_every_limit_of_a_client_counts_the_networks_of_ipv6(
 
 def test_of_a_crowd_of_one_ipv6_site_exactly_its_limit_may_request(counting: str, settings: Any) -> None:
     settings.THROTTLE_REQUEST_PER_IP = "2/hour"
-    assert crowd(lambda number: passes(limits.check_client_may_request, ipv6(1, number << 8))) == 20
+    assert crowd(lambda number: passes(rules.check_client_may_request, ipv6(1, number << 8))) == 20
 
 
 def test_what_a_wider_network_refuses_is_not_counted_in_the_narrower_ones(
@@ -273,35 +275,35 @@ def test_what_a_wider_network_refuses_is_not_counted_in_the_narrower_ones(
 ) -> None:
     settings.THROTTLE_REQUEST_PER_IP = "1/hour"
     for network in range(3):
-        limits.check_client_may_request(ipv6(1, network))
+        rules.check_client_may_request(ipv6(1, network))
         later(minutes=10)
-    assert waits(limits.check_client_may_request, ipv6(1, 3)).retry_after == 30 * 60
+    assert waits(rules.check_client_may_request, ipv6(1, 3)).retry_after == 30 * 60
     later(minutes=30)
-    assert passes(limits.check_client_may_request, ipv6(1, 3))
+    assert passes(rules.check_client_may_request, ipv6(1, 3))
 
 
 @pytest.mark.parametrize("addresses", [[ADA] * 20, [ipv6(1, 0, host) for host in range(20)]], ids=["IPv4", "IPv6"])
 def test_a_requests_rank_is_how_many_its_client_has_made(counting: str, addresses: list[str]) -> None:
-    assert [limits.check_client_may_request(address) for address in addresses] == list(range(1, 21))
+    assert [rules.check_client_may_request(address) for address in addresses] == list(range(1, 21))
 
 
 def test_the_rank_in_a_wider_network_grows_as_slowly_as_its_limit_is_wide(
     counting: str, later: Callable[..., None]
 ) -> None:
-    of_56 = [limits.check_client_may_request(ipv6(1, network)) for network in range(9)]
+    of_56 = [rules.check_client_may_request(ipv6(1, network)) for network in range(9)]
     assert of_56 == [1, 1, 1, 2, 2, 2, 3, 3, 3]
-    of_48 = [limits.check_client_may_request(ipv6(2, network << 8)) for network in range(21)]
+    of_48 = [rules.check_client_may_request(ipv6(2, network << 8)) for network in range(21)]
     assert of_48 == [1] * 10 + [2] * 10 + [3]
     later(hours=1)
-    assert limits.check_client_may_request(ipv6(1, 0)) == 1
+    assert rules.check_client_may_request(ipv6(1, 0)) == 1
 
 
 def test_all_the_networks_of_one_site_leave_a_bounded_number_of_keys(
     counting: str, request: pytest.FixtureRequest
 ) -> None:
     step = 1 if counting == "memory" else 7  # all of them, where they need no server
-    assert sum(passes(limits.check_client_may_request, ipv6(1, network)) for network in range(0, 65_536, step)) == 200
-    keys = len(request.getfixturevalue("valkey").client().keys()) if counting == "valkey" else len(windows._memory)
+    assert sum(passes(rules.check_client_may_request, ipv6(1, network)) for network in range(0, 65_536, step)) == 200
+    keys = len(request.getfixturevalue("valkey").client().keys()) if counting == "valkey" else len(counter._memory)
     assert keys <= 200 + 200 + 1
 
 
@@ -355,10 +357,10 @@ def test_what_is_refused_leaves_no_trace_in_memory() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_lock_held_by_another_thread_does_not_stop_a_forked_child() -> None:
-    with windows._memory._lock:
+    with counter._memory._lock:
         child = os.fork()
         if child == 0:
-            os._exit(0 if passes(limits.check_client_may_request, ADA) else 1)
+            os._exit(0 if passes(rules.check_client_may_request, ADA) else 1)
         assert os.waitpid(child, 0)[1] == 0
 
 
@@ -366,9 +368,9 @@ def test_a_lock_held_by_another_thread_does_not_stop_a_forked_child() -> None:
 
 
 def test_counts_in_redis_outlive_the_process_and_end_by_themselves(valkey: Valkey) -> None:
-    limits.check_address_may_request("digest", ADA)
-    limits.reset()
-    assert not passes(limits.check_address_may_request, "digest", ADA)
+    rules.check_address_may_request("digest", ADA)
+    rules.reset()
+    assert not passes(rules.check_address_may_request, "digest", ADA)
     client = valkey.client()
     keys = sorted(client.keys())
     assert keys == [b"recovery:address:digest", b"recovery:cooldown:digest"]
@@ -377,7 +379,7 @@ def test_counts_in_redis_outlive_the_process_and_end_by_themselves(valkey: Valke
 
 def test_redis_keeps_no_more_entries_than_the_limit(valkey: Valkey, later: Callable[..., None]) -> None:
     for _ in range(50):
-        passes(limits.check_address_may_be_mailed, "digest", ADA)
+        passes(rules.check_address_may_be_mailed, "digest", ADA)
         later(minutes=5)
     assert valkey.client().llen("recovery:address:digest") <= 5
 
@@ -398,29 +400,29 @@ def own_valkey(settings: Any) -> Iterator[Valkey]:
 @pytest.fixture
 def probing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause until Redis is asked again is over at once; it goes by a clock that no test moves."""
-    monkeypatch.setattr(windows, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(counter, "PROBE_SECONDS", 0.0)
 
 
 def changes(caplog: pytest.LogCaptureFixture) -> list[str]:
-    ours = [record.getMessage() for record in caplog.records if record.name == windows.__name__]
+    ours = [record.getMessage() for record in caplog.records if record.name == counter.__name__]
     return [message.split(":")[0].split(" (")[0] for message in ours]
 
 
 def hits(number: int) -> int:
-    return sum(windows.take([HIT]).count for _ in range(number))
+    return sum(counter.take([HIT]).count for _ in range(number))
 
 
 def test_a_redis_that_dies_and_comes_back_is_told_once_each(
     own_valkey: Valkey, probing_at_once: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert hits(2) == 2
-    assert windows.where() == "redis"
+    assert counter.backend_in_use() == "redis"
     own_valkey.stop()
     assert hits(10) == HIT.most, "counted by this process, from nothing"
-    assert windows.where() == FALLEN_BACK
+    assert counter.backend_in_use() == FALLEN_BACK
     own_valkey.start()
     assert hits(10) == HIT.most, "counted by the new server, from nothing"
-    assert windows.where() == "redis"
+    assert counter.backend_in_use() == "redis"
     assert changes(caplog) == ["Redis does not answer", "Redis answers again"]
 
 
@@ -431,7 +433,7 @@ def test_a_redis_that_was_restarted_in_between_is_no_failure(
     own_valkey.stop()
     own_valkey.start()
     assert hits(10) == HIT.most
-    assert windows.where() == "redis"
+    assert counter.backend_in_use() == "redis"
     assert changes(caplog) == []
 
 
@@ -442,12 +444,12 @@ def test_a_redis_that_is_down_is_not_asked_again_before_its_time(
     hits(1)
     own_valkey.start()
     asked: list[str] = []
-    monkeypatch.setattr(windows, "_redis", asked.append)
+    monkeypatch.setattr(counter, "_redis", asked.append)
     now = time.monotonic()
     hits(5)
-    assert windows.where() == FALLEN_BACK
+    assert counter.backend_in_use() == FALLEN_BACK
     assert asked == []
-    monkeypatch.setattr(time, "monotonic", lambda: now + windows.PROBE_SECONDS)
+    monkeypatch.setattr(time, "monotonic", lambda: now + counter.PROBE_SECONDS)
     hits(5)
     assert len(asked) == 1
 
@@ -456,12 +458,12 @@ def test_a_crowd_that_meets_a_dead_redis_gets_exactly_the_limit_and_one_line(
     own_valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_valkey.stop()
-    assert crowd(lambda _: bool(windows.take([HIT]).count)) == HIT.most
+    assert crowd(lambda _: bool(counter.take([HIT]).count)) == HIT.most
     assert changes(caplog) == ["Redis does not answer"]
 
 
 def test_an_answer_that_was_under_way_when_redis_died_is_no_recovery(caplog: pytest.LogCaptureFixture) -> None:
-    breaker = windows.Breaker()
+    breaker = counter.Breaker()
     closed = []
     for error, was_closed in ((ConnectionError(), True), (None, True), (None, False)):
         breaker.note(error, was_closed=was_closed)
@@ -490,17 +492,17 @@ def test_whatever_else_answers_in_its_place_memory_counts(
     settings: Any, probing_at_once: None, answer: bytes | None
 ) -> None:
     with pytest.MonkeyPatch.context() as quick, answering(answer) as url:
-        quick.setattr(windows, "TIMEOUT_SECONDS", 0.05)
+        quick.setattr(redis, "TIMEOUT_SECONDS", 0.05)
         settings.REDIS_URL = url
         assert hits(6) == HIT.most
-        assert windows.where() == FALLEN_BACK
+        assert counter.backend_in_use() == FALLEN_BACK
 
 
 def test_a_silent_redis_holds_up_one_call_and_no_other(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(None) as url:
         settings.REDIS_URL = url
         hits(1)
-        monkeypatch.setattr(windows, "_redis", lambda _: pytest.fail("asked again"))
+        monkeypatch.setattr(counter, "_redis", lambda _: pytest.fail("asked again"))
         assert hits(10) == HIT.most - 1
 
 
@@ -513,7 +515,7 @@ def test_a_redis_that_is_not_there_is_no_error(settings: Any, url: str) -> None:
 def test_a_redis_that_wants_a_password_is_no_error(own_valkey: Valkey) -> None:
     own_valkey.client().config_set("requirepass", "hunter2")
     assert hits(6) == HIT.most
-    assert windows.where() == FALLEN_BACK
+    assert counter.backend_in_use() == FALLEN_BACK
 
 
 def test_a_full_redis_and_a_read_only_one_are_taken_for_down_until_they_can_write(
@@ -527,12 +529,12 @@ def test_a_full_redis_and_a_read_only_one_are_taken_for_down_until_they_can_writ
     ):
         client.execute_command(*sick)
         caplog.clear()
-        windows.take([Window(f"other {sick}", 3, 60)])
+        counter.take([Window(f"other {sick}", 3, 60)])
         # What is full already is refused without a write; that must not be taken for a recovery.
         hits(6)
-        assert windows.where() == FALLEN_BACK
+        assert counter.backend_in_use() == FALLEN_BACK
         client.execute_command(*cured)
-        assert windows.where() == "redis"
+        assert counter.backend_in_use() == "redis"
         assert changes(caplog) == ["Redis does not answer", "Redis answers again"]
 
 

@@ -22,12 +22,16 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import path
 
-from accounts import codes, passwords, recovery, signals, smtp, workers
+from accounts import codes, signals
+from accounts.mailing import smtp
+from accounts.mailing import threads as workers
 from accounts.models import ForgetPassword, PasswordResetEvent
+from accounts.passwords import policy
+from accounts.recovery import verbs as recovery_verbs
 from backend.logs import FORMATS, Formatter, logging_settings
 from backend.middleware import RequestId
+from harness.deployment import CROWD, PROXIED, REQUEST, ask, is_sent, site_in, wait_until
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
-from tests.deployment import CROWD, PROXIED, REQUEST, ask, is_sent, site_in, wait_until
 
 EMAIL = "Ada@Example.com"
 KEY = "k3y-of-22-characters-or-more"
@@ -96,7 +100,9 @@ def fail(*args: Any, **kwargs: Any) -> Any:
 # --- Lines -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["django.template", "corsheaders", "celery.app.trace", "accounts.mailer", "_granian"])
+@pytest.mark.parametrize(
+    "name", ["django.template", "corsheaders", "celery.app.trace", "accounts.mailing.mailer", "_granian"]
+)
 def test_a_line_of_any_logger_is_one_object(log: Log, name: str) -> None:
     logging.getLogger(name).warning("two\nlines of %s", name)
     (line,) = log.lines
@@ -258,7 +264,7 @@ def test_a_request_is_noted_with_its_record_and_a_digest_of_its_address(log: Log
     record = record_of(api.request(EMAIL)["requestId"])
     line = log.verb
     assert set(line) == {*SAID, "address", "record"}
-    assert (line["level"], line["logger"]) == ("info", "accounts.journal")
+    assert (line["level"], line["logger"]) == ("info", "accounts.api.journal")
     assert (line["verb"], line["outcome"], line["client"]) == ("requestPasswordReset", "done", "127.0.0.1")
     assert line["record"] == str(record.pk)
     assert record.email_digest.startswith(line["address"])
@@ -372,7 +378,7 @@ def test_a_question_about_the_status_is_noted_for_those_who_debug(log: Log, api:
 def test_a_failure_nobody_expected_is_found_by_the_id_that_the_client_was_given(
     log: Log, api: API, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "request", fail)
+    monkeypatch.setattr(recovery_verbs, "request", fail)
     query = f'mutation {{ my_alias: requestPasswordReset(input: {{email: "{EMAIL}"}}) {{ __typename }} }}'
     response = api.post({"query": query})
     noted, explained = log.lines
@@ -631,7 +637,7 @@ def test_a_path_cannot_forge_a_line(log: Log, api: API) -> None:
     assert all(letter.isprintable() for letter in log.text.replace("\n", ""))
 
 
-class BrokenCrew(workers.Crew):
+class BrokenThreads(workers.MailerThreads):
     def _look_and_sweep(self) -> None:
         raise RuntimeError("hunter2")
 
@@ -641,7 +647,7 @@ class BrokenCrew(workers.Crew):
 def test_a_thread_of_the_mailer_that_dies_is_noted_like_all_else(
     log: Log, db: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crew = BrokenCrew(hands=1)
+    crew = BrokenThreads(senders=1)
     crew.start()
     crew.stop(timeout=30)
     said = [line["event"] for line in log.lines]
@@ -656,7 +662,7 @@ def test_the_database_keeps_its_parameters_to_itself(log: Log, api: API) -> None
         api.request(EMAIL)
     finally:
         connection.force_debug_cursor = False
-    assert {line["logger"] for line in log.lines} == {"accounts.journal"}
+    assert {line["logger"] for line in log.lines} == {"accounts.api.journal"}
 
 
 # --- No secret -------------------------------------------------------------------------------------------------------
@@ -756,12 +762,12 @@ def _every_failure_inside(api: API, monkeypatch: pytest.MonkeyPatch, handle: str
     places: list[tuple[Any, str, Any, list[tuple[str, dict[str, str]]]]] = [
         (codes, "address_digest", fail, [ask]),
         (ForgetPassword, "save", statement_fails, [ask]),
-        (recovery, "request", fail, [ask]),
-        (recovery, "verify", stumble, [prove]),
-        (recovery, "_proven", stumble, [prove]),
-        (recovery, "attempts_left", fail, [ask, prove]),
-        (passwords, "clean", fail, [choose]),
-        (recovery, "hash_password", stumble, [choose]),
+        (recovery_verbs, "request", fail, [ask]),
+        (recovery_verbs, "verify", stumble, [prove]),
+        (recovery_verbs, "_proven", stumble, [prove]),
+        (recovery_verbs, "attempts_left", fail, [ask, prove]),
+        (policy, "clean", fail, [choose]),
+        (recovery_verbs, "hash_password", stumble, [choose]),
         (PasswordResetEvent, "write", statement_fails, [prove, choose]),
     ]
     for owner, name, failing, calls in places:
@@ -828,7 +834,9 @@ def test_every_line_of_a_production_server_is_an_object(tmp_path: Path, prepared
             server.stop()
         text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    assert {"_granian", "accounts.journal", "django.request", "backend.graphql"} <= {line["logger"] for line in lines}
+    assert {"_granian", "accounts.api.journal", "django.request", "accounts.api.view"} <= {
+        line["logger"] for line in lines
+    }
     assert [line["event"] for line in lines if line.get("request_id") == TOLD] == ["Not Found"]
     assert {line["client"] for line in lines if line.get("verb")} == {"203.0.113.7"}
     assert reset["requestId"] not in text

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from accounts.headers import LONGEST_NAME, BadSender, Sender, fold, parse_sender, phrase, unstructured
-from accounts.letters import MAX_LINE, Letter
-from accounts.smtp import Connection, classify
-from tests.smtp_server import mail_server
+from accounts.mailing.headers import LONGEST_NAME, BadSender, Sender, fold, parse_sender, phrase, unstructured
+from accounts.mailing.mime import MAX_LINE, Letter
+from accounts.mailing.smtp import Connection, classify
+from harness.smtp_server import mail_server
 
 ADDRESS = "no-reply@example.com"
 KOREAN = "비밀번호를 다시 설정하는 데 필요한 코드입니다, 아무에게도 알려주지 마십시오 "

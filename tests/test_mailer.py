@@ -21,15 +21,17 @@ from django.dispatch import Signal
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import batches, codes, mailer, mails, signals, smtp
+from accounts import codes, signals, transitions
 from accounts.addresses import fold
 from accounts.choices import EventKind, State
 from accounts.choices import Mail as Due
 from accounts.lookup import Mailbox, find_mailboxes
+from accounts.mailing import batches, mailer, mails, smtp
+from accounts.mailing.smtp import Connection
+from accounts.mailing.smtp_backend import MailUnanswered
 from accounts.models import ForgetPassword, PasswordResetEvent
-from accounts.querysets import NOTHING_DUE, ForgetPasswordQuerySet, turn_of
-from accounts.smtp import Connection
-from accounts.smtp_backend import MailUnanswered
+from accounts.querysets import ForgetPasswordQuerySet
+from accounts.transitions import NOTHING_DUE, turn_of
 from tests.conftest import API, Letter, PostOffice
 
 MakeUser = Callable[..., Any]
@@ -90,7 +92,7 @@ def claimed(**fields: Any) -> ForgetPassword:
 
 
 def claim(record: ForgetPassword) -> bool:
-    return ForgetPassword.objects.filter(pk=record.pk).claim(timezone.now(), 1) == [record.pk]
+    return transitions.claim(ForgetPassword.objects.filter(pk=record.pk), timezone.now(), 1) == [record.pk]
 
 
 def due_now(limit: int) -> list[Any]:
@@ -207,7 +209,7 @@ def test_a_decoy_costs_the_mailer_the_same_statements(user: Any, later: Later, v
             mailer.look()
             mailer.send_due(taking(), 10)
             later(minutes=1)
-            ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now(), 1)
+            transitions.resend(record.pk, Due.CODE, timezone.now(), 1)
         statements: list[str] = []
 
         def note(execute: Any, sql: str, *rest: Any, statements: list[str] = statements) -> Any:
@@ -316,8 +318,8 @@ def test_a_claim_that_was_taken_over_can_neither_settle_nor_postpone(settings: A
     later(seconds=settings.MAIL_LEASE_SECONDS)
     assert claim(record)
     stale = (Due.CODE, record.mail_claimed_at)
-    assert not ForgetPassword.objects.settle([record.pk], *stale, timezone.now())
-    assert not ForgetPassword.objects.postpone(record.pk, *stale, retry_at=None, error="late", now=timezone.now())
+    assert not transitions.settle([record.pk], *stale, timezone.now())
+    assert not transitions.postpone(record.pk, *stale, retry_at=None, error="late", now=timezone.now())
     record.refresh_from_db()
     assert (record.mail_due, record.mail_claimed_at) == (Due.CODE, timezone.now())
 
@@ -325,8 +327,8 @@ def test_a_claim_that_was_taken_over_can_neither_settle_nor_postpone(settings: A
 def test_a_claim_on_one_kind_of_mail_does_not_settle_another(user: Any, clock: Any) -> None:
     record = claimed()
     assert record.mail_claimed_at
-    assert not ForgetPassword.objects.settle([record.pk], Due.LINK, record.mail_claimed_at, timezone.now())
-    assert not ForgetPassword.objects.postpone(
+    assert not transitions.settle([record.pk], Due.LINK, record.mail_claimed_at, timezone.now())
+    assert not transitions.postpone(
         record.pk, Due.LINK, record.mail_claimed_at, retry_at=None, error="other", now=timezone.now()
     )
 
@@ -338,7 +340,7 @@ def test_a_claim_that_was_begun_before_the_look_takes_nothing_so_that_a_second_t
     before_the_look = timezone.now()
     later(seconds=0.01)
     mailer.look()
-    assert ForgetPassword.objects.claim(before_the_look, 1) == []
+    assert transitions.claim(ForgetPassword.objects.all(), before_the_look, 1) == []
     assert claim(record)
     later(minutes=3)
     assert claim(record)
@@ -443,11 +445,11 @@ def test_mails_go_by_their_turns(user: Any, later: Later) -> None:
 
 def test_a_mail_before_its_turn_goes_only_where_that_is_allowed(user: Any, later: Later) -> None:
     record = looked(mail_turn_at=turn_of(3, timezone.now()))
-    assert ForgetPassword.objects.claim(timezone.now(), 1, in_turn=True) == []
+    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1, in_turn=True) == []
     later(seconds=119)
-    assert ForgetPassword.objects.claim(timezone.now(), 1, in_turn=True) == []
+    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1, in_turn=True) == []
     later(seconds=1)
-    assert ForgetPassword.objects.claim(timezone.now(), 1, in_turn=True) == [record.pk]
+    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1, in_turn=True) == [record.pk]
 
 
 def test_a_client_waits_a_minute_for_each_mail_it_has_asked_for_before_and_for_no_more_than_nineteen() -> None:
@@ -484,7 +486,7 @@ def test_the_news_of_a_change_and_a_mail_that_is_revived_stand_behind_nothing(us
     mailer.send(record.pk, failing(NOBODY_HERE))
     record.refresh_from_db()
     assert (record.mail_next_at, record.mail_turn_at) == (None, None)
-    ForgetPassword.objects.revive(timezone.now())
+    transitions.revive(ForgetPassword.objects.all(), timezone.now())
     record.refresh_from_db()
     assert record.mail_turn_at == record.mail_next_at == timezone.now()
 
@@ -500,7 +502,9 @@ def test_no_steady_flood_of_one_client_holds_up_the_first_mail_of_another(
     first_two = ForgetPassword.objects.in_bulk(due_now(2))
     assert "ada@example.com" in {record.email for record in first_two.values()}
     later(minutes=15)
-    assert len(ForgetPassword.objects.claim(timezone.now(), 20, in_turn=True)) == 16  # and none waits for ever
+    assert (
+        len(transitions.claim(ForgetPassword.objects.all(), timezone.now(), 20, in_turn=True)) == 16
+    )  # and none waits for ever
 
 
 # --- Send ------------------------------------------------------------------------------------------------------------
@@ -682,7 +686,7 @@ def test_a_mail_that_is_revived_may_be_left_unanswered_anew(post: PostOffice, us
     for _ in range(2):
         mailer.send(record.pk, failing(MailUnanswered()))
         later(minutes=1)
-    assert ForgetPassword.objects.revive(timezone.now()) == 1
+    assert transitions.revive(ForgetPassword.objects.all(), timezone.now()) == 1
     mailer.send(record.pk, failing(MailUnanswered()))
     later(minutes=1)
     assert post.deliver_one().code
@@ -692,7 +696,7 @@ def test_the_answer_to_a_mail_may_take_until_its_lease_ends(
     settings: Any, user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.MAIL_LEASE_SECONDS = 300
-    monkeypatch.setattr("accounts.batches.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("accounts.mailing.batches.time.monotonic", lambda: 1000.0)
     connection = taking()
     mailer.send(looked().pk, connection)
     assert connection.lease_ends == 1300.0
@@ -705,7 +709,7 @@ def test_a_dead_mail_can_be_revived_and_has_all_its_tries_again(
     record = looked()
     mailer.send(record.pk, failing(NOBODY_HERE))
     later(minutes=1)
-    assert ForgetPassword.objects.revive(timezone.now()) == 1
+    assert transitions.revive(ForgetPassword.objects.all(), timezone.now()) == 1
     mailer.send(record.pk, failing(GREYLISTED))
     later(minutes=1)
     assert post.deliver_one().code
@@ -716,7 +720,7 @@ def test_reviving_touches_nothing_that_is_alive_or_settled(user: Any, clock: Any
     mailer.send(settled.pk, taking())
     mailer.send(waiting.pk, failing(GREYLISTED))
     before = list(ForgetPassword.objects.order_by("pk").values())
-    assert ForgetPassword.objects.revive(timezone.now()) == 0
+    assert transitions.revive(ForgetPassword.objects.all(), timezone.now()) == 0
     assert list(ForgetPassword.objects.order_by("pk").values()) == before
 
 
@@ -758,23 +762,23 @@ def test_a_mail_that_cannot_even_be_written_fails_alone(make_user: MakeUser, mon
 
 
 def cancel(record: ForgetPassword) -> None:
-    assert ForgetPassword.objects.cancel(record.pk, timezone.now())
+    assert transitions.cancel(record.pk, timezone.now())
 
 
 def complete(record: ForgetPassword) -> None:
-    assert ForgetPassword.objects.complete(record.pk, Q(), record.user_id, record.email, timezone.now())
+    assert transitions.complete(record.pk, Q(), record.user_id, record.email, timezone.now())
 
 
 def verify(record: ForgetPassword) -> None:
     record.refresh_from_db()
-    assert ForgetPassword.objects.verify(record.pk, record.generation, timezone.now())
+    assert transitions.verify(record.pk, record.generation, timezone.now())
 
 
-def kill(record: ForgetPassword) -> None:
-    ForgetPassword.objects.kill([record.pk], timezone.now())
+def supersede(record: ForgetPassword) -> None:
+    transitions.supersede([record.pk], timezone.now())
 
 
-MEANWHILE = [(cancel, Due.LINK), (complete, Due.CHANGED), (verify, Due.NONE), (kill, Due.NONE)]
+MEANWHILE = [(cancel, Due.LINK), (complete, Due.CHANGED), (verify, Due.NONE), (supersede, Due.NONE)]
 
 
 @pytest.mark.parametrize(("happens", "due"), MEANWHILE)
@@ -800,7 +804,7 @@ def test_what_happens_while_a_mail_is_sent_decides_what_is_owed_then(
 def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_lost(
     user: Any, monkeypatch: pytest.MonkeyPatch, happens: Callable[[ForgetPassword], None], due: Due
 ) -> None:
-    record, take, connection = looked(), ForgetPasswordQuerySet.claim, taking()
+    record, take, connection = looked(), transitions.claim, taking()
 
     def claim_and_be_overtaken(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> list[uuid.UUID]:
         took = take(rows, *args, **options)
@@ -808,7 +812,7 @@ def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_l
         return took
 
     with monkeypatch.context() as overtaken:
-        overtaken.setattr(ForgetPasswordQuerySet, "claim", claim_and_be_overtaken)
+        overtaken.setattr(transitions, "claim", claim_and_be_overtaken)
         mailer.send(record.pk, connection)
     mailer.send(record.pk, connection)
     assert len(connection.sent) == (1 if due else 0)
@@ -816,14 +820,14 @@ def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_l
 
 
 def test_a_row_deleted_between_the_claim_and_the_mail_stops_nobody(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    record, take, connection = looked(), ForgetPasswordQuerySet.claim, taking()
+    record, take, connection = looked(), transitions.claim, taking()
 
     def claim_and_delete(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> list[uuid.UUID]:
         took = take(rows, *args, **options)
         ForgetPassword.objects.all().delete()
         return took
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "claim", claim_and_delete)
+    monkeypatch.setattr(transitions, "claim", claim_and_delete)
     assert not mailer.send(record.pk, connection)
     assert connection.sent == []
 
@@ -873,7 +877,7 @@ def test_an_account_that_moved_before_its_mail_is_not_mailed_and_one_that_moved_
     assert timeline(record)[1:] == [(EventKind.NOT_MAILED, "moved")]
     type(user).objects.update(email="ada@example.com")
     later(minutes=1)
-    assert ForgetPassword.objects.resend(record.pk, Due.CODE, timezone.now(), 1)
+    assert transitions.resend(record.pk, Due.CODE, timezone.now(), 1)
     assert mailer.send(record.pk, connection)
 
 

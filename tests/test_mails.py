@@ -14,9 +14,10 @@ import pytest
 from django.core.mail import EmailMultiAlternatives
 from django.utils import timezone, translation
 
-from accounts import codes, mails
+from accounts import codes
 from accounts.addresses import UnmailableAddress, fold
 from accounts.choices import Mail
+from accounts.mailing import mails
 from accounts.models import ForgetPassword, GuessBudget, account_of, utc_day
 from tests.conftest import API, Letter, PostOffice
 
@@ -137,6 +138,14 @@ def test_the_mail_says_the_username(make_user: Any) -> None:
 def test_a_username_that_is_the_address_or_might_lead_somewhere_is_not_said(make_user: Any, name: str) -> None:
     message = reset_mail(make_user("ada@example.com", username=name))
     assert "username" not in everything_in(message)
+
+
+@pytest.mark.parametrize("name", ["x" * 41, "ada\x00", "ada\u202eL"])
+def test_a_username_that_cannot_be_shown_whole_is_not_said(make_user: Any, name: str) -> None:
+    """Who types what the mail says must get in with it."""
+    account = make_user("ada@example.com", username="ada")
+    account.username = name
+    assert "username" not in everything_in(reset_mail(account))
 
 
 def test_a_username_cannot_bring_markup(make_user: Any) -> None:
@@ -480,7 +489,7 @@ def test_the_news_of_a_change_says_the_same_time_in_every_try(
         raise ConnectionResetError
 
     with monkeypatch.context() as broken:
-        broken.setattr("accounts.smtp.Connection.send", breaks)
+        broken.setattr("accounts.mailing.smtp.Connection.send", breaks)
         later(minutes=1)
         assert post.deliver() == []
     later(hours=2)

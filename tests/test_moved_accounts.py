@@ -11,9 +11,11 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts import codes, mailer, recovery
+from accounts import codes
 from accounts.codes import code_matches
+from accounts.mailing import mailer
 from accounts.models import account_of
+from accounts.recovery import verbs
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
 from tests.test_mailer import taking
 
@@ -146,7 +148,7 @@ def test_a_moved_account_costs_the_mailer_and_a_guess_what_a_decoy_costs(
                 move(user, "ada@example.org")
             mailer.send_due(taking(), 10)
             api.verify(handle, "000000")
-        statements.append([query["sql"].split(" ")[0] for query in asked if "accounts_" in query["sql"]])
+        statements.append([query["sql"].split(" ")[0] for query in asked if "account_recovery_" in query["sql"]])
     assert statements[0] == statements[1]
 
 
@@ -157,7 +159,7 @@ def test_a_move_while_the_new_password_is_hashed_comes_first(
         move(user, "ada@example.org")
         return make_password(password)
 
-    monkeypatch.setattr(recovery, "hash_password", hash_slowly)
+    monkeypatch.setattr(verbs, "hash_password", hash_slowly)
     api.request()
     assert api.reset(post.deliver_one().token)["__typename"] == "InvalidResetTokenError"
     user.refresh_from_db()

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from accounts import limits, pace
+from accounts.limits import rules
+from accounts.mailing import pace
+from harness.valkey import Valkey
 from tests.conftest import API
-from tests.valkey import Valkey
 
 TAKERS = 16
 
@@ -98,7 +99,7 @@ def test_no_more_can_be_given_back_than_was_taken(counting: str, later: Callable
 
 def test_processes_that_share_a_redis_share_the_pace(valkey: Valkey) -> None:
     assert pace.take(10).count == 10
-    limits.reset()
+    rules.reset()
     assert pace.take(10).count == 0
 
 

@@ -14,10 +14,10 @@ from argon2 import Type, extract_parameters
 from django.contrib.auth.hashers import check_password, make_password
 from zxcvbn import matching
 
-from accounts import hashing, passwords
 from accounts.exceptions import PasswordRejected, RateLimited
 from accounts.models import ForgetPassword
-from accounts.slots import Slots
+from accounts.passwords import hashing, policy
+from accounts.passwords.slots import Slots
 from backend import settings as production
 from tests.conftest import API, NEW_PASSWORD, PostOffice, record_of
 
@@ -141,7 +141,7 @@ def test_a_process_too_busy_to_hash_says_so_and_spends_nothing(
 def test_whoever_has_no_good_token_makes_nothing_hash(api: API, post: PostOffice, user: Any, hasher: Hasher) -> None:
     handle = api.request()["requestId"]
     link = post.deliver_one().token
-    ForgetPassword.objects.update(killed_at=record_of(handle).created_at)
+    ForgetPassword.objects.update(superseded_at=record_of(handle).created_at)
     for token in ("", "x", handle, link, link[:-4] + "AAAA"):
         assert api.reset(token)["__typename"] == "InvalidResetTokenError"
     assert hasher.count == 0
@@ -174,7 +174,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_zxcvbn_is_not_led_through_every_way_to_read_l33t(db: None, readings: list[int]) -> None:
     """These 72 symbols can be read in 1,152 ways, and a dictionary look-up for each took 2.3 seconds."""
-    passwords.check(L33T)
+    policy.check(L33T)
     assert len(readings) <= 25
 
 
@@ -190,14 +190,14 @@ def test_zxcvbn_is_not_led_through_every_way_to_read_l33t(db: None, readings: li
 )
 def test_the_work_of_scoring_has_a_bound_whatever_is_typed(readings: list[int], password: str) -> None:
     with suppress(PasswordRejected):
-        passwords.check(password)
+        policy.check(password)
     assert max(readings) <= 72
     assert len(readings) <= 25
 
 
 def test_l33t_is_still_read_where_nobody_exaggerates() -> None:
-    assert passwords.strength("p@$$w0rd p@$$w0rd") <= passwords.strength("password password")
-    assert passwords.strength("Tr0ub4dor 1!|(<{[$5") >= 3
+    assert policy.strength("p@$$w0rd p@$$w0rd") <= policy.strength("password password")
+    assert policy.strength("Tr0ub4dor 1!|(<{[$5") >= 3
 
 
 def test_what_is_far_too_long_is_refused_before_it_is_even_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +206,9 @@ def test_what_is_far_too_long_is_refused_before_it_is_even_normalized(monkeypatc
     def fail(*arguments: Any) -> str:
         pytest.fail("normalized")
 
-    monkeypatch.setattr(passwords, "unicodedata", SimpleNamespace(normalize=fail))
+    monkeypatch.setattr(policy, "unicodedata", SimpleNamespace(normalize=fail))
     with pytest.raises(PasswordRejected) as refused:
-        passwords.clean("a" + "\u0300\u0316" * 15_000)
+        policy.clean("a" + "\u0300\u0316" * 15_000)
     assert [violation.code for violation in refused.value.violations] == ["password_too_long"]
 
 
@@ -217,18 +217,18 @@ def test_what_would_be_short_enough_once_normalized_is_not_refused_unseen() -> N
     password = "\u1f82" * 1024
     typed = unicodedata.normalize("NFD", password)
     assert len(typed) == 4096
-    assert passwords.clean(typed) == password
+    assert policy.clean(typed) == password
 
 
 def test_one_password_is_scored_at_a_time(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one waits, and is told to come back if that takes too long."""
-    monkeypatch.setattr(passwords._turn, "patience", 0)
-    with passwords._turn.one():
+    monkeypatch.setattr(policy._turn, "patience", 0)
+    with policy._turn.one():
         answer = api.mutate("checkPassword", newPassword=NEW_PASSWORD)
         with pytest.raises(RateLimited):
-            passwords.check(NEW_PASSWORD)
+            policy.check(NEW_PASSWORD)
         with pytest.raises(RateLimited):
-            passwords.strength(NEW_PASSWORD)
+            policy.strength(NEW_PASSWORD)
     assert (answer["__typename"], answer["retryAfter"]) == ("RateLimitedError", 2)
     assert api.mutate("checkPassword", newPassword=NEW_PASSWORD)["__typename"] == "CheckPasswordSuccess"
 
@@ -241,6 +241,6 @@ def test_zxcvbn_is_told_nothing_of_an_account(make_user: Any, monkeypatch: pytes
         told.append(arguments)
         return {"score": 4}
 
-    monkeypatch.setattr(passwords, "zxcvbn", score)
-    passwords.strength("throckmorton cactus", make_user("throckmorton@example.com"))
+    monkeypatch.setattr(policy, "zxcvbn", score)
+    policy.strength("throckmorton cactus", make_user("throckmorton@example.com"))
     assert told == [("throckmorton cactus",), (" cactus",)]

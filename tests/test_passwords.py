@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from accounts import limits, passwords
 from accounts.exceptions import InvalidInput, PasswordRejected
+from accounts.limits import rules as limits
+from accounts.passwords import policy as passwords
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice
 
 DJANGO = "django.contrib.auth.password_validation"

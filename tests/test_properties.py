@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from accounts import limits
+from accounts.limits import rules
 from accounts.models import ForgetPassword
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
@@ -30,7 +30,7 @@ class Recovery(RuleBasedStateMachine):
         ForgetPassword.objects.all().delete()
         get_user_model().objects.all().delete()
         mail.outbox.clear()
-        limits.reset()
+        rules.reset()
         self.user = get_user_model().objects.create_user("ada", ADDRESSES[0], PASSWORD)
         self.api, self.post = API(Client()), PostOffice()
         self.clock = time_machine.travel(datetime(2026, 3, 1, 12, tzinfo=timezone.get_default_timezone()), tick=False)

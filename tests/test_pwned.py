@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from accounts import passwords, pwned
+from accounts.passwords import policy, pwned
 from tests.conftest import API, NEW_PASSWORD, PostOffice
 
 DIGEST = hashlib.sha1(NEW_PASSWORD.encode(), usedforsecurity=False).hexdigest().upper()
 PADDING = "".join(f"{number:035X}:{number % 3 * 17}\r\n" for number in range(900)).encode()
 SEEN = f"{DIGEST[5:]}:4711\r\n".encode()
-VALIDATOR = {"NAME": "accounts.pwned.PwnedPasswordValidator"}
+VALIDATOR = {"NAME": "accounts.passwords.pwned.PwnedPasswordValidator"}
 
 
 class Mirror(ThreadingHTTPServer):
@@ -144,7 +144,7 @@ def token(api: API, post: PostOffice, user: Any) -> str:
 
 def test_it_is_off_unless_it_is_switched_on(settings: Any) -> None:
     assert VALIDATOR not in settings.AUTH_PASSWORD_VALIDATORS
-    assert not any("breach" in rule for rule in passwords.rules())
+    assert not any("breach" in rule for rule in policy.rules())
 
 
 def test_a_password_that_was_seen_is_refused_by_both_verbs_and_spends_nothing(
@@ -159,7 +159,7 @@ def test_a_password_that_was_seen_is_refused_by_both_verbs_and_spends_nothing(
 
 
 def test_the_rule_is_told_where_it_holds(mirror: Mirror) -> None:
-    assert any("breach" in rule for rule in passwords.rules())
+    assert any("breach" in rule for rule in policy.rules())
 
 
 def test_five_digits_of_the_hash_are_all_that_leaves(mirror: Mirror, token: str, api: API) -> None:
@@ -231,7 +231,7 @@ def test_a_service_that_is_out_of_order_blocks_nobody_and_is_left_alone(
             assert pwned.service.knows(NEW_PASSWORD) is False
         assert api.reset(token)["__typename"] == "ResetPasswordSuccess"
     assert len(mirror.asked) == 1
-    warned = [record.getMessage() for record in caplog.records if record.name == "accounts.pwned"]
+    warned = [record.getMessage() for record in caplog.records if record.name == "accounts.passwords.pwned"]
     assert len(warned) == 1
     assert "accepted without it for 60 seconds" in warned[0]
     assert not any(secret in caplog.text for secret in (NEW_PASSWORD, DIGEST, DIGEST[:5], token))

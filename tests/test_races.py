@@ -17,10 +17,10 @@ from django.db import connection, connections
 from django.db.models import F
 from django.test import Client
 
-from accounts import mailer, smtp
+from accounts import transitions
 from accounts.choices import EventKind, Mail, State
+from accounts.mailing import mailer, smtp
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
-from accounts.querysets import ForgetPasswordQuerySet
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -149,7 +149,7 @@ def test_resets_of_one_account_side_by_side_change_it_once_and_wait_for_each_oth
     answers = at_once(*[lambda api, token=token: api.reset(token) for token in tokens * (CROWD // 4)])
     assert kinds(answers) == {"ResetPasswordSuccess": 1, "InvalidResetTokenError": len(answers) - 1}
     assert ForgetPassword.objects.filter(is_user_password_updated=True).count() == 1
-    assert ForgetPassword.objects.exclude(killed_at=None).count() == 3
+    assert ForgetPassword.objects.exclude(superseded_at=None).count() == 3
 
 
 def test_two_resets_of_one_account_lock_its_rows_in_one_order(
@@ -160,14 +160,14 @@ def test_two_resets_of_one_account_lock_its_rows_in_one_order(
     for _ in range(2):
         api.request()
     tokens = [letter.token for letter in post.deliver()]
-    both, hold = threading.Barrier(2), ForgetPasswordQuerySet.hold
+    both, hold = threading.Barrier(2), transitions.hold
 
     def hold_when_both_are_here(*arguments: Any) -> Any:
         with suppress(threading.BrokenBarrierError):
             both.wait(timeout=1)
         return hold(*arguments)
 
-    monkeypatch.setattr(ForgetPasswordQuerySet, "hold", hold_when_both_are_here)
+    monkeypatch.setattr(transitions, "hold", hold_when_both_are_here)
     answers = at_once(*[lambda api, token=token: api.reset(token) for token in tokens])
     assert kinds(answers) == {"ResetPasswordSuccess": 1, "InvalidResetTokenError": 1}
 
@@ -287,7 +287,7 @@ def test_one_report_is_heard_once(mailed: tuple[str, Any], api: API, post: PostO
     post.deliver()
     answers = at_once(*[lambda api: api.report(letter.report)] * CROWD)
     assert kinds(answers) == {"ReportPasswordResetSuccess": 1, "InvalidResetTokenError": CROWD - 1}
-    assert ForgetPassword.objects.filter(answers__isnull=False).count() == 1
+    assert ForgetPassword.objects.filter(fresh_link_for__isnull=False).count() == 1
     assert len(post.deliver()) == 1
 
 

@@ -14,9 +14,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import codes, recovery, signals
+from accounts import codes, signals, transitions
 from accounts.choices import Mail, State
 from accounts.models import ForgetPassword, PasswordResetEvent, account_of
+from accounts.recovery import reporting, verbs
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
 Later = Callable[..., None]
@@ -112,7 +113,7 @@ def test_the_fresh_link_says_why_it_comes_and_names_no_words_that_no_page_shows(
 ) -> None:
     api.report(stolen[2].report)
     letter = post.deliver_one()
-    phrase = ForgetPassword.objects.get(answers__isnull=False).match_phrase
+    phrase = ForgetPassword.objects.get(fresh_link_for__isnull=False).match_phrase
     for content in (letter.text, html_of(letter)):
         assert "one that nobody knows" in content
         assert phrase not in content
@@ -168,7 +169,7 @@ def test_a_report_on_a_shared_address_leaves_rows_without_an_account_elsewhere_a
     _, letter = ask("two@example.com")
     assert reported(api.report(letter.report)) == (1, False)
     assert [refused(api.reset(token)) for token in letter.tokens] == [True, True]
-    assert record_of(decoy).killed_at is None
+    assert record_of(decoy).superseded_at is None
 
 
 def test_what_was_over_long_ago_is_not_counted(api: API, ask: Any, later: Later) -> None:
@@ -242,7 +243,7 @@ def test_the_locking_password_is_a_usable_one_so_that_recovery_goes_on(
     api.report(stolen[2].report)
     password_of(user)
     assert user.has_usable_password()
-    ForgetPassword.objects.filter(answers__isnull=False).delete()
+    ForgetPassword.objects.filter(fresh_link_for__isnull=False).delete()
     _, letter = ask()
     assert api.reset(letter.token)["__typename"] == "ResetPasswordSuccess"
 
@@ -256,7 +257,8 @@ def test_the_locking_password_is_another_one_each_time_and_long_enough(
         chosen.append(password)
         return make_password(password)
 
-    monkeypatch.setattr(recovery, "hash_password", note)
+    monkeypatch.setattr(verbs, "hash_password", note)
+    monkeypatch.setattr(reporting, "hash_password", note)
     api.report(stolen[2].report)
     api.reset(post.deliver_one().token, THEFT)
     api.report(post.deliver_one().report)
@@ -406,7 +408,7 @@ def test_the_row_of_the_fresh_link_names_the_reset_it_answers_and_owes_one_mail(
     api: API, post: PostOffice, user: Any, stolen: tuple[str, Letter, Letter]
 ) -> None:
     api.report(stolen[2].report)
-    fresh = ForgetPassword.objects.get(answers=record_of(stolen[0]))
+    fresh = ForgetPassword.objects.get(fresh_link_for=record_of(stolen[0]))
     assert (fresh.user, fresh.state, fresh.mail_due) == (user, State.SENT, Mail.LINK)
     assert len(post.deliver()) == 1
     assert [(event.kind, event.reason) for event in fresh.events.all()] == [("MAILED", "LINK")]
@@ -613,11 +615,11 @@ def test_the_database_itself_refuses_a_reported_reset_that_goes_on_and_a_second_
     api: API, stolen: tuple[str, Letter, Letter], user: Any
 ) -> None:
     api.report(stolen[2].report)
-    under_way = ForgetPassword.objects.filter(answers__isnull=False)
+    under_way = ForgetPassword.objects.filter(fresh_link_for__isnull=False)
     with pytest.raises(IntegrityError), transaction.atomic():
         under_way.update(reported_at=timezone.now())
     with pytest.raises(IntegrityError), transaction.atomic():
-        ForgetPassword.objects.create(email_digest="0" * 64, answers=record_of(stolen[0]))
+        ForgetPassword.objects.create(email_digest="0" * 64, fresh_link_for=record_of(stolen[0]))
 
 
 def test_the_timelines_tell_support_what_happened(
@@ -681,9 +683,9 @@ def test_the_doorbell_rings_for_the_fresh_link_once_and_without_another_look(
     api: API, stolen: tuple[str, Letter, Letter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rung: list[tuple[Any, bool]] = []
-    monkeypatch.setattr("accounts.receivers.hurry", lambda pk, *, new: rung.append((pk, new)))
+    monkeypatch.setattr("accounts.mailing.receivers.wake", lambda pk, *, new: rung.append((pk, new)))
     api.report(stolen[2].report)
-    assert rung == [(ForgetPassword.objects.get(answers__isnull=False).pk, False)]
+    assert rung == [(ForgetPassword.objects.get(fresh_link_for__isnull=False).pk, False)]
 
 
 # --- Rows without an address -----------------------------------------------------------------------------------------
@@ -696,12 +698,12 @@ def test_rows_that_were_made_without_a_digest_are_not_one_anothers(make_user: Ma
     nobodys = ForgetPassword.objects.create()
     now = timezone.now()
     with transaction.atomic():
-        assert ForgetPassword.objects.hold(theirs.pk, user.pk, "", now) == [theirs]
-        assert ForgetPassword.objects.hold(nobodys.pk, None, "", now) == [nobodys]
+        assert transitions.hold(theirs.pk, user.pk, "", now) == [theirs]
+        assert transitions.hold(nobodys.pk, None, "", now) == [nobodys]
     done = {"state": State.COMPLETED, "is_user_password_updated": True, "completed_at": now, "reported_at": now}
     ForgetPassword.objects.filter(pk=others.pk).update(looked_at=now, sent_at=now, **done)
-    assert ForgetPassword.objects.are_locked(others.user_id, "")
-    assert not ForgetPassword.objects.are_locked(None, "")
+    assert transitions.are_locked(others.user_id, "")
+    assert not transitions.are_locked(None, "")
 
 
 def test_an_account_that_has_no_address_any_more_is_mailed_no_fresh_link(

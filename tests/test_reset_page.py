@@ -11,8 +11,8 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Locator, Page, expect
 
-from accounts import limits
 from accounts.choices import State
+from accounts.limits import rules
 from accounts.models import ForgetPassword
 from accounts.views import RESET_PAGE_CSP
 from tests import browser
@@ -302,7 +302,7 @@ def test_a_lost_connection_loses_neither_token_nor_password(visit: Visit, letter
 def test_a_check_that_cannot_be_made_keeps_the_form(
     visit: Visit, letter: Letter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "1/hour")
+    monkeypatch.setattr(rules, "USES_OF_A_RECORD", "1/hour")
     visit.open(path_of(letter.token)).get_by_role("listitem").first.wait_for()
     page = visit.open(path_of(letter.token))
     status(page).to_contain_text("Please wait, or start a new reset")
@@ -484,11 +484,11 @@ def test_a_report_whose_answer_got_lost_is_no_failure_the_second_time(visit: Vis
 def test_a_report_that_is_one_too_many_can_be_sent_again(
     visit: Visit, letter: Letter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "0/hour")
+    monkeypatch.setattr(rules, "USES_OF_A_RECORD", "0/hour")
     button = open_report(visit, letter.report)
     button.click()
     status(visit.page).to_contain_text("Please wait, or start a new reset")
-    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "60/hour")
+    monkeypatch.setattr(rules, "USES_OF_A_RECORD", "60/hour")
     button.click()
     status(visit.page).to_contain_text("has ended")
 

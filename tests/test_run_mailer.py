@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import CROWD, PATIENCE, Site, mailed_to, request_all, site_in
-from tests.smtp_server import HOLD
+from harness.deployment import CROWD, PATIENCE, Site, mailed_to, request_all, site_in
+from harness.smtp_server import HOLD
 
 pytestmark = pytest.mark.processes
 

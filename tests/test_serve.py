@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import NEW_PASSWORD
-from tests.deployment import (
+from harness.deployment import (
     CROWD,
     HOST,
     PATIENCE,
@@ -27,7 +26,8 @@ from tests.deployment import (
     site_in,
     wait_until,
 )
-from tests.smtp_server import DROP, HOLD
+from harness.smtp_server import DROP, HOLD
+from tests.conftest import NEW_PASSWORD
 
 pytestmark = pytest.mark.processes
 
@@ -88,8 +88,8 @@ def test_nobody_is_mailed_about_an_unknown_address(shared_site: Site, server: Ru
     ("path", "kind"),
     [
         ("/static/admin/css/base.css", "text/css"),
-        ("/static/accounts/reset.css", "text/css"),
-        ("/static/accounts/reset.js", "text/javascript"),
+        ("/static/account_recovery/reset.css", "text/css"),
+        ("/static/account_recovery/reset.js", "text/javascript"),
     ],
 )
 def test_static_files_are_served(server: Running, path: str, kind: str) -> None:
@@ -108,8 +108,8 @@ def test_static_files_are_served(server: Running, path: str, kind: str) -> None:
         ("GET", "/graphql/", 406, {"Accept": "application/json; q*=x''%FF"}),
         ("GET", "/reset/", 200, {}),
         ("GET", "/admin/login/", 200, {}),
-        ("GET", "/static/accounts/reset.css", 200, {}),
-        ("GET", "/static/accounts/no.css", 404, {}),
+        ("GET", "/static/account_recovery/reset.css", 200, {}),
+        ("GET", "/static/account_recovery/no.css", 404, {}),
         ("GET", "/nothing/", 404, {}),
         ("GET", "/reset/", 400, {"Host": "attacker.example"}),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import ROOT, free_port
+from harness.deployment import ROOT, free_port
 
 
 @pytest.mark.processes

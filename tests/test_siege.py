@@ -23,7 +23,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from accounts import codes, limits
+from accounts import codes
+from accounts.limits import rules
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
@@ -202,7 +203,7 @@ def test_what_ran_out_long_ago_is_left_alone_or_a_stranger_could_make_the_owner_
     assert owner.asks()["__typename"] == "RequestPasswordResetSuccess"
     assert owner.gets_in_by_the_newest_link()
     record.refresh_from_db()
-    assert (record.killed_at is not None) is ended
+    assert (record.superseded_at is not None) is ended
 
 
 # --- The account is taken --------------------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ class Siege(RuleBasedStateMachine):
         GuessBudget.objects.all().delete()
         get_user_model().objects.all().delete()
         mail.outbox.clear()
-        limits.reset()
+        rules.reset()
         self.user = get_user_model().objects.create_user("ada", ADDRESS, PASSWORD)
         self.clock = time_machine.travel(datetime(2026, 3, 1, 12, tzinfo=timezone.get_default_timezone()), tick=False)
         self.time = self.clock.start()

@@ -14,9 +14,9 @@ import pytest
 from django.core.mail import EmailMessage
 from django.core.mail.utils import DNS_NAME
 
-from accounts import smtp
-from accounts.smtp import Connection, Failure, classify
-from tests.smtp_server import CHALLENGE, DROP, HOLD, SMTPServer, closed_port, mail_server, point_mail_at
+from accounts.mailing import smtp
+from accounts.mailing.smtp import Connection, Failure, classify
+from harness.smtp_server import CHALLENGE, DROP, HOLD, SMTPServer, closed_port, mail_server, point_mail_at
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_rehearsal_takes_as_long_as_a_mail_however_long_that_is(
     pauses: list[float] = []
     connection.send(mail())
     smtp._latest[0].took = took
-    monkeypatch.setattr("accounts.smtp.time.sleep", pauses.append)
+    monkeypatch.setattr("accounts.mailing.smtp.time.sleep", pauses.append)
     connection.rehearse(mail())
     assert max(0.0, took - 0.4) <= pauses[-1] <= took
 
@@ -112,7 +112,7 @@ def test_a_rehearsal_takes_one_of_the_latest_mails_for_its_model(
     for number in range(smtp.LATEST + 1):
         connection.send(mail())
         smtp._latest[-1].took = 1000.0 + number
-    monkeypatch.setattr("accounts.smtp.time.sleep", pauses.append)
+    monkeypatch.setattr("accounts.mailing.smtp.time.sleep", pauses.append)
     for _ in range(200):
         connection.rehearse(mail())
     assert {round(pause) for pause in pauses} <= {1000 + number for number in range(1, smtp.LATEST + 1)}
@@ -169,7 +169,7 @@ def test_a_mail_that_is_refused_takes_as_long_as_one_that_is_not(
     pauses: list[float] = []
     connection.send(mail())
     smtp._latest[0].took = 30.0
-    monkeypatch.setattr("accounts.smtp.time.sleep", pauses.append)
+    monkeypatch.setattr("accounts.mailing.smtp.time.sleep", pauses.append)
     server.on("RCPT", answer)
     failure_of(connection)
     assert 29 < pauses[-1] <= 30
@@ -207,7 +207,7 @@ def test_a_rehearsal_whose_model_is_refused_after_all_takes_another(server: SMTP
 def test_where_no_mail_has_been_sent_a_rehearsal_waits_for_nothing(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("accounts.smtp.time.sleep")
+    monkeypatch.delattr("accounts.mailing.smtp.time.sleep")
     connection.rehearse(mail())
 
 

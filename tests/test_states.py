@@ -14,9 +14,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts import codes, mailer, recovery
+from accounts import codes
 from accounts.choices import Mail, State
+from accounts.mailing import mailer
 from accounts.models import ForgetPassword, GuessBudget
+from accounts.recovery import verbs
 from tests.conftest import API, Letter, PostOffice, record_of
 
 KNOWN, DECOY = "ada@example.com", "nobody@example.com"
@@ -509,7 +511,7 @@ def test_a_refused_password_burns_nothing(bring: Any, api: API) -> None:
 
 def test_completing_one_reset_kills_the_accounts_others(bring: Any, api: API) -> None:
     reset = bring("KILLED")
-    assert reset.record.killed_at is not None
+    assert reset.record.superseded_at is not None
     assert api.mutate("checkResetToken", resetToken=reset.link)["__typename"] == "InvalidResetTokenError"
 
 
@@ -654,7 +656,7 @@ def test_a_guess_is_counted_before_it_is_compared(
         seen.append((reset.record.attempts, GuessBudget.objects.get().used_today))
         raise ZeroDivisionError
 
-    monkeypatch.setattr(recovery, "_proven", break_off)
+    monkeypatch.setattr(verbs, "_proven", break_off)
     with pytest.raises(AssertionError, match="Unexpected error"):
         api.verify(reset.id, "123456")
     assert seen == [(1, 1)]

@@ -19,8 +19,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.crypto import salted_hmac
 
-from accounts import codes, limits, lookup
+from accounts import codes, lookup
 from accounts.exceptions import RateLimited
+from accounts.limits import rules
 from accounts.models import ForgetPassword, account_of
 from tests.conftest import API, NEW_PASSWORD, Letter, PostOffice, record_of
 
@@ -103,7 +104,7 @@ def rows_of_all_kinds(
         assert api.reset(link)["__typename"] == "ResetPasswordSuccess"
         handles["queued"] = api.request("ada@example.com")["requestId"]
         found = {name: record_of(handle) for name, handle in handles.items()}
-        assert found["killed"].killed_at is not None
+        assert found["killed"].superseded_at is not None
         return {**found, "never issued": ForgetPassword()}
 
     return made
@@ -262,9 +263,9 @@ def test_a_good_token_can_be_used_sixty_times_an_hour_wherever_it_is_sent_from(
 def test_a_spent_report_hashes_no_more_passwords_than_a_record_has_uses(
     api: API, letter: Letter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "USES_OF_A_RECORD", "3/hour")
+    monkeypatch.setattr(rules, "USES_OF_A_RECORD", "3/hour")
     hash_password = Mock(return_value="a hash")
-    monkeypatch.setattr("accounts.recovery.hash_password", hash_password)
+    monkeypatch.setattr("accounts.recovery.reporting.hash_password", hash_password)
     assert api.report(letter.report)["__typename"] == "ReportPasswordResetSuccess"
     kinds = [api.report(letter.report)["__typename"] for _ in range(4)]
     assert kinds == ["InvalidResetTokenError"] * 2 + ["RateLimitedError"] * 2
@@ -316,10 +317,10 @@ def test_passwords_scored_without_a_token_have_a_limit_of_their_own(api: API, le
 def test_each_kind_of_secret_is_counted_apart(settings: Any) -> None:
     settings.THROTTLE_VERIFY_PER_IP = "1/hour"
     for check in (
-        limits.check_client_may_verify,
-        limits.count_refused_token,
-        limits.check_client_may_try_passwords,
-        limits.check_client_may_log_in,
+        rules.check_client_may_verify,
+        rules.count_refused_token,
+        rules.check_client_may_try_passwords,
+        rules.check_client_may_log_in,
     ):
         check("198.51.100.1")
         with pytest.raises(RateLimited):

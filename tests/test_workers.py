@@ -21,14 +21,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
-from accounts import batches, codes, dispatch, mailer, receivers, signals, smtp, workers
+from accounts import codes, signals, transitions
 from accounts.addresses import fold
 from accounts.choices import State
+from accounts.mailing import batches, dispatch, mailer, receivers, smtp
+from accounts.mailing import threads as workers
 from accounts.models import ForgetPassword
-from accounts.querysets import turn_of
+from accounts.transitions import turn_of
+from harness.deployment import wait_until
+from harness.smtp_server import DROP, HOLD, SMTPServer, environment, mail_server
 from tests.conftest import API
-from tests.deployment import wait_until
-from tests.smtp_server import DROP, HOLD, SMTPServer, environment, mail_server
 
 MakeUser = Callable[..., Any]
 
@@ -64,7 +66,7 @@ def mails_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     """The rings that reach the dispatcher, each as row and whether it is new."""
     heard: list[tuple[Any, bool]] = []
-    monkeypatch.setattr(receivers, "hurry", lambda pk, *, new: heard.append((pk, new)))
+    monkeypatch.setattr(receivers, "wake", lambda pk, *, new: heard.append((pk, new)))
     return heard
 
 
@@ -85,9 +87,9 @@ def recipients(server: SMTPServer) -> list[str]:
 
 def the_sweeps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A function that waits for so many further sweeps, each of which follows a look in the same round."""
-    swept, sweep, count = threading.Condition(), workers.SendingCrew.sweep, 0
+    swept, sweep, count = threading.Condition(), workers.SendingThreads.sweep, 0
 
-    def counted(crew: workers.SendingCrew) -> None:
+    def counted(crew: workers.SendingThreads) -> None:
         nonlocal count
         with swept:
             count += 1
@@ -99,7 +101,7 @@ def the_sweeps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             last = count + further
             assert swept.wait_for(lambda: count >= last, WAIT)
 
-    monkeypatch.setattr(workers.SendingCrew, "sweep", counted)
+    monkeypatch.setattr(workers.SendingThreads, "sweep", counted)
     return wait
 
 
@@ -184,7 +186,7 @@ def test_two_crews_on_one_database_send_every_mail_once(settings: Any, server: S
         make_user(email)
     all_sent = wait_for_settled(len(emails))
     left_by_another_process(settings, *emails)
-    crews = [workers.SendingCrew(2), workers.SendingCrew(2)]
+    crews = [workers.SendingThreads(2), workers.SendingThreads(2)]
     for crew in crews:
         crew.start()
     all_sent()
@@ -253,7 +255,7 @@ def test_a_doorbell_that_is_broken_breaks_no_request(api: API, monkeypatch: pyte
     def broken(pk: Any, *, new: bool) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(receivers, "hurry", broken)
+    monkeypatch.setattr(receivers, "wake", broken)
     assert api.request()["status"] == "QUEUED"
     assert ForgetPassword.objects.count() == 1
 
@@ -354,7 +356,7 @@ def test_a_claim_whose_process_has_died_is_taken_over_when_its_lease_has_ended(
 ) -> None:
     left_by_another_process(settings, "ada@example.com")
     mailer.look()
-    assert ForgetPassword.objects.claim(timezone.now(), 1)
+    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1)
     lease_over = timezone.now() - timedelta(seconds=settings.MAIL_LEASE_SECONDS)
     ForgetPassword.objects.update(mail_claimed_at=lease_over)
     dispatch.start()
@@ -473,7 +475,7 @@ def test_stopping_does_not_wait_for_a_server_that_is_silent_and_gives_its_claim_
     server.on("MAIL", HOLD)
     asked()
     server.wait_until(lambda: server.stages["MAIL"])
-    (sender,) = [thread for thread in threading.enumerate() if thread.name == "mail-hand-1"]
+    (sender,) = [thread for thread in threading.enumerate() if thread.name == "mail-sender-1"]
     workers.stop(0.1)
     assert server.letters == []
     record = ForgetPassword.objects.get()
@@ -530,7 +532,7 @@ def test_a_sender_lets_go_of_a_database_connection_that_has_come_of_age(
 
     def note(connection: BaseDatabaseWrapper) -> None:
         close(connection)
-        if threading.current_thread().name == "mail-hand-1":
+        if threading.current_thread().name == "mail-sender-1":
             closed.set()
 
     monkeypatch.setattr(BaseDatabaseWrapper, "close", note)
@@ -546,7 +548,8 @@ django.setup()
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connections
-from accounts import dispatch, mailer, signals
+from accounts.mailing import dispatch, mailer
+from accounts import signals
 from accounts.models import ForgetPassword
 
 call_command("migrate", verbosity=0)
@@ -603,8 +606,8 @@ def test_a_forked_process_goes_on_mailing_without_a_ring(server: SMTPServer, tmp
 look, send_due = mailer.look, mailer.send_due
 mailer.look, mailer.send_due = lambda: mailer.Found(0, []), lambda connection, limit: 0
 dispatch.start()
-from accounts import receivers
-receivers.hurry = lambda pk, *, new: None
+from accounts.mailing import receivers
+receivers.wake = lambda pk, *, new: None
 ask()
 connections.close_all()
 child = os.fork()
@@ -619,7 +622,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_a_process_that_ends_sends_what_it_has_begun(server: SMTPServer, tmp_path: Path) -> None:
     script = """
-from accounts import smtp
+from accounts.mailing import smtp
 busy, send = threading.Event(), smtp.Connection.send
 
 def send_and_tell(*args, **options):
@@ -652,7 +655,7 @@ sys.exit(0 if sent.wait(5) else "nothing was mailed")
 def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one_where_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    crew = workers.SendingCrew(2)
+    crew = workers.SendingThreads(2)
     limits: list[int] = []
 
     def full_until_another_comes(connection: smtp.Connection, limit: int, **options: Any) -> int:
@@ -671,7 +674,7 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
 
 
 def test_the_hand_that_sat_down_last_is_called_first() -> None:
-    idle, called = workers.IdleHands(), []
+    idle, called = workers.IdleSenders(), []
 
     def sit_down(name: str) -> threading.Thread:
         def wait() -> None:
@@ -692,7 +695,7 @@ def test_the_hand_that_sat_down_last_is_called_first() -> None:
 
 
 def test_a_hand_without_a_connection_is_called_after_those_that_have_one() -> None:
-    idle, called = workers.IdleHands(), []
+    idle, called = workers.IdleSenders(), []
 
     def sit_down(name: str, connected: bool) -> threading.Thread:
         def wait() -> None:
@@ -713,7 +716,7 @@ def test_a_hand_without_a_connection_is_called_after_those_that_have_one() -> No
 
 
 def test_a_call_that_finds_nobody_is_heard_by_whoever_comes_next() -> None:
-    idle = workers.IdleHands()
+    idle = workers.IdleSenders()
     idle.call(wake=True)
     assert idle.wait(0) is True
     idle.is_more_due = False
@@ -722,7 +725,7 @@ def test_a_call_that_finds_nobody_is_heard_by_whoever_comes_next() -> None:
 
 
 def test_whoever_is_sent_home_goes_though_more_is_due() -> None:
-    idle = workers.IdleHands()
+    idle = workers.IdleSenders()
     idle.call(wake=True)
     idle.dismiss()
     assert idle.wait(0) is False
@@ -797,7 +800,7 @@ def test_what_is_before_its_turn_may_use_half_of_the_pace_and_leaves_the_rest(
     for number in range(10):
         asked(f"nobody{number}@example.com", mail_turn_at=turn_of(number + 1, timezone.now()))
     mailer.look()
-    crew, connection = workers.SendingCrew(1), smtp.Connection()
+    crew, connection = workers.SendingThreads(1), smtp.Connection()
     crew._send_all(connection)
     assert 3 <= ForgetPassword.objects.filter(mail_due="").count() <= 5
     make_user("ada@example.com")
@@ -849,37 +852,37 @@ def test_a_process_that_gets_no_connection_at_all_leaves_mails_to_others_and_cos
 
 
 def test_a_hand_that_is_not_welcome_sits_down_though_more_is_due() -> None:
-    idle = workers.IdleHands()
+    idle = workers.IdleSenders()
     idle.call(wake=False)
     assert idle.wait(0, eager=False) is None
     assert idle.wait(0) is True
 
 
 def test_nobody_is_called_whom_the_server_would_not_take() -> None:
-    crew = workers.SendingCrew(4)
+    crew = workers.SendingThreads(4)
     crew._most = 1
     with crew._counted():
-        crew._idle_hands._idle.append(threading.Event())
+        crew._idle_senders._idle.append(threading.Event())
         crew.sweep()
         crew._call()
-        assert len(crew._idle_hands._idle) == 1
+        assert len(crew._idle_senders._idle) == 1
     crew._call()
-    assert crew._idle_hands._idle == []
+    assert crew._idle_senders._idle == []
 
 
 def test_what_was_left_because_it_was_not_its_turn_is_taken_up_when_there_is_room() -> None:
-    crew = workers.SendingCrew(4)
+    crew = workers.SendingThreads(4)
     with crew._counted(), crew._counted():
         with crew._counted():
             crew._held_back = True
-        assert not crew._idle_hands.is_more_due, "two of four hands are still at work"
-    assert crew._idle_hands.is_more_due
+        assert not crew._idle_senders.is_more_due, "two of four hands are still at work"
+    assert crew._idle_senders.is_more_due
 
 
 def test_no_more_hands_are_at_work_than_the_server_takes_connections_until_a_while_later(
     server: SMTPServer, user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew, connection = workers.SendingCrew(4), smtp.Connection()
+    crew, connection = workers.SendingThreads(4), smtp.Connection()
 
     def full(*args: Any, **options: Any) -> int:
         raise smtp.TooManyConnections

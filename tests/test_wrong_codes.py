@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts import limits, mailer
+from accounts import transitions
 from accounts.exceptions import RateLimited
+from accounts.limits import rules
+from accounts.mailing import mailer
 from accounts.models import ForgetPassword, GuessBudget
 from tests.conftest import API, PostOffice, record_of
 from tests.test_mailer import taking
@@ -76,7 +78,7 @@ def test_a_right_code_is_given_back(
         handle = api.request()["requestId"]
         assert api.verify(handle, post.deliver_one().code)["__typename"] == "VerifyPasswordResetCodeSuccess"
         later(seconds=61)
-    assert limits.codes_are_served()
+    assert rules.codes_are_served()
     stop(api)
 
 
@@ -94,7 +96,7 @@ def test_a_guess_that_is_not_compared_is_not_counted(api: API, post: PostOffice,
     api.mutate("cancelPasswordReset", requestId=handle)
     for _ in range(4):
         assert api.verify(handle, wrong(code))["__typename"] == "InvalidCodeError"
-    assert limits.codes_are_served()
+    assert rules.codes_are_served()
 
 
 @pytest.mark.parametrize("overtaken", ["count_attempt", "spend"])
@@ -102,11 +104,10 @@ def test_a_guess_whose_budget_somebody_else_has_just_spent_is_given_back(
     api: API, few: Any, monkeypatch: pytest.MonkeyPatch, overtaken: str
 ) -> None:
     handle = api.request()["requestId"]
-    querysets = {"count_attempt": ForgetPassword.objects.all(), "spend": GuessBudget.objects.all()}
-    monkeypatch.setattr(type(querysets[overtaken]), overtaken, lambda *_: False)
+    monkeypatch.setattr(transitions, overtaken, lambda *_: False)
     for _ in range(4):
         assert api.verify(handle, "000000")["__typename"] == "InvalidCodeError"
-    assert limits.codes_are_served()
+    assert rules.codes_are_served()
 
 
 def test_a_refused_guess_costs_neither_the_reset_nor_its_address_anything(
@@ -125,7 +126,7 @@ def test_a_refused_guess_costs_neither_the_reset_nor_its_address_anything(
 def test_of_guesses_side_by_side_exactly_as_many_are_compared_as_the_site_allows(counting: str, few: Any) -> None:
     def passes(_: int) -> bool:
         try:
-            limits.count_guess()
+            rules.count_guess()
         except RateLimited:
             return False
         return True
@@ -215,12 +216,12 @@ def test_the_log_says_once_that_codes_stop_and_once_that_it_is_over(
     for _ in range(80):  # an attack that goes on at the brink: as guesses leave the window, others fill their place
         with suppress(RateLimited):
             for _ in range(4):
-                limits.count_guess()
-        limits.codes_are_served()
+                rules.count_guess()
+        rules.codes_are_served()
         later(minutes=1)
     later(hours=1)
-    assert [limits.codes_are_served() for _ in range(3)] == [True] * 3
-    told = [record for record in caplog.records if record.name == limits.__name__]
+    assert [rules.codes_are_served() for _ in range(3)] == [True] * 3
+    told = [record for record in caplog.records if record.name == rules.__name__]
     assert [record.levelno for record in told] == [logging.WARNING] * 2
     assert "have reached THROTTLE_WRONG_CODES (10/hour)" in told[0].getMessage()
     assert "are below half of THROTTLE_WRONG_CODES again" in told[1].getMessage()

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from backend.bounds import MAX_BODY, NO_LENGTH
+from accounts.conf import MAX_BODY
+from backend.bounds import NO_LENGTH
 from drills.siege import Connection
-from tests.deployment import HOST, Running, Site, free_port, running, site_in
+from harness.deployment import HOST, Running, Site, free_port, running, site_in
 from tests.test_connections import (
     as_json,
     chunks,

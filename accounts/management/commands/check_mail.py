@@ -15,12 +15,12 @@ from django.core.mail import make_msgid
 from django.core.mail.backends.smtp import EmailBackend
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from accounts.addresses import UnmailableAddress
-from accounts.checks import MAIL_FOR_NOBODY
-from accounts.conf import conf
-from accounts.headers import BadSender, parse_sender
-from accounts.letters import Letter
-from accounts.smtp import classify, new_backend
+from ...addresses import UnmailableAddress
+from ...checks import MAIL_FOR_NOBODY
+from ...conf import conf
+from ...mailing.headers import BadSender, parse_sender
+from ...mailing.mime import Letter
+from ...mailing.smtp import classify, new_backend
 
 LONGEST_ANSWER = 500
 """Characters of what a server says that are repeated."""

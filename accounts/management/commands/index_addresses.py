@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from accounts.lookup import address_index, is_indexed
+from ...lookup import address_index, is_indexed
 
 
 class Command(BaseCommand):

@@ -11,10 +11,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from accounts import workers
-from accounts.conf import conf
-from accounts.models import ForgetPassword
-from accounts.signals import password_reset_sent
+from ...conf import conf
+from ...mailing import threads as workers
+from ...models import ForgetPassword
+from ...signals import password_reset_sent
 
 
 class Command(BaseCommand):
@@ -29,12 +29,12 @@ class Command(BaseCommand):
         self.sent = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        password_reset_sent.connect(self._count, dispatch_uid="accounts.run_mailer")
-        crew = workers.SendingCrew(threads)
-        crew.start()
+        password_reset_sent.connect(self._count, dispatch_uid="account_recovery.run_mailer")
+        running = workers.SendingThreads(threads)
+        running.start()
         while not (once or self.stopped.wait(1)):
             self._progress()
-        crew.stop(timeout=threading.TIMEOUT_MAX if once else workers.DRAIN_SECONDS)
+        running.stop(timeout=threading.TIMEOUT_MAX if once else workers.DRAIN_SECONDS)
         self._progress()
         if sys.stdout.isatty():
             self.stdout.write("")

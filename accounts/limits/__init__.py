@@ -1,0 +1,1 @@
+"""Counting: what a client and an address may do, and how often."""

@@ -1,0 +1,288 @@
+"""How often a client or an address may ask. What is counted where, and what is not, stands in docs/limits.md."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from ..conf import conf, parse_rate
+from ..exceptions import RateLimited, Text
+from . import counter
+from .window import Taken, Window
+
+USES_OF_A_RECORD = "60/hour"
+"""How often one record's good tokens may be used: each use may score or hash a password."""
+
+logger = logging.getLogger(__name__)
+
+IPV6_GROWTH = {64: 1, 56: 3, 48: 10}
+"""Of an IPv6 client: its networks, by their length in bits, and by how much more each may ask for than a single client.
+
+A customer commonly has all of a /64, a /56 or a /48 (RFC 6177), and a /48 holds 65,536 of the first.
+"""
+Told = Text | Callable[[float], str]
+"""What a refusal says, or how it is made of the wait in seconds."""
+
+_SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
+_GUESSED = _(
+    "Too many codes from your network. The link in the newest mail works all the same; if it is too old, start a "
+    "new reset."
+)
+_REFUSED = _(
+    "Too many links from your network did not work. A good one works all the same: please use that of the newest mail, "
+    "or start a new reset."
+)
+_USED = _("This link or token was used too often in the last hour. Please wait, or start a new reset.")
+_ASKED = _("You are asking about this reset too often. Please wait a little.")
+
+
+def check_client_may_request(client_ip: str) -> int:
+    """Count a request or a resend of this client, and return its rank: 1 for the client's first within the window.
+
+    For IPv6 each network's count is divided by what it may ask for more than a single client, rounded up; the largest
+    is the rank. Raises RateLimited.
+    """
+    mine = _requests_of(client_ip)
+    taken = _take(_saying(_SLOW_DOWN, mine))
+    single = mine[0].most
+    return max(-(-count * single // window.most) for count, window in zip(taken.standing, mine, strict=True))
+
+
+def check_client_may_verify(client_ip: str) -> Callable[[], None]:
+    """Count a code of this client, before it is compared. Returns what takes the count back, for a right one.
+
+    Raises RateLimited.
+    """
+    counted = _client_windows("verify", conf.THROTTLE_VERIFY_PER_IP, client_ip)
+    taken = _take(_saying(_GUESSED, counted))
+    return partial(counter.give_back, counted, taken, 1)
+
+
+def count_refused_token(client_ip: str) -> None:
+    """Count a token of this client that was not believed. Raises RateLimited, in place of saying so once more.
+
+    It bounds nothing that a good token does, so whoever shares an address with others cannot be kept out by them.
+    """
+    _take(_saying(_REFUSED, _client_windows("token", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+
+
+def check_token_may_be_used(record_id: uuid.UUID) -> None:
+    """Count a use of a good token of this record. Raises RateLimited."""
+    _take([(_window(USES_OF_A_RECORD, "uses", str(record_id)), _USED)])
+
+
+def check_client_may_try_passwords(client_ip: str) -> None:
+    """Count a password that this client has scored without a token. Raises RateLimited."""
+    _take(_saying(_SLOW_DOWN, _client_windows("password", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+
+
+def check_client_may_log_in(client_ip: str) -> None:
+    """Count a login of this client to the admin. Raises RateLimited."""
+    _take(_saying(_SLOW_DOWN, _client_windows("login", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
+
+
+def check_client_may_use_handle(client_ip: str, record_id: uuid.UUID | None) -> None:
+    """Count a question about a reset, or a change to it, of this client and by this handle. Raises RateLimited.
+
+    `record_id` is None for a handle that was not believed. Those count apart: they must neither fill any memory nor
+    keep the good handles of others behind the same address out.
+    """
+    if record_id is None:
+        asked = _client_windows("made-up", conf.THROTTLE_STATUS_PER_IP, client_ip)
+    else:
+        asked = _client_windows("status", conf.THROTTLE_STATUS_PER_IP, client_ip)
+        asked.append(_window(conf.THROTTLE_STATUS_PER_HANDLE, "handle", str(record_id)))
+    _take(_saying(_ASKED, asked))
+
+
+def check_address_may_request(email_digest: str, client_ip: str) -> None:
+    """Count a request against the cooldown and the address's own limit: against both or, if refused, neither.
+
+    Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted.
+    """
+    cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
+    asked: list[tuple[Window, Told]] = [(cooldown, asked_lately)] if conf.PASSWORD_RESET_COOLDOWN else []
+    _take([*asked, (_mails_to(email_digest), _enough())], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+
+
+def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
+    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above.
+
+    Resends may not fill the address's limit by themselves: one of a reset that has been ended mails nobody, and the
+    owner must not be kept waiting by those alone.
+    """
+    asked = _saying(_enough(), _resends_to(email_digest))
+    _take(asked, *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+
+
+def wait_for_mail(email_digest: str, client_ip: str) -> float:
+    """Seconds until the limits of client and address both have room for another resend; counts nothing."""
+    return counter.take([*_resends_to(email_digest), *_requests_of(client_ip)], 0).wait
+
+
+def window_of_address() -> int:
+    """Seconds over which the mails to an address are counted."""
+    return parse_rate(conf.THROTTLE_REQUEST_PER_EMAIL).seconds
+
+
+def count_guess() -> Taken:
+    """Count a code as a wrong one of the whole site, before it is compared. Raises RateLimited where there are enough.
+
+    Whoever finds that it was right, or does not compare it after all, gives it back with `give_guess_back`.
+    """
+    taken = counter.take([_wrong_codes()])
+    _alarm.note(taken)
+    if not taken.count:
+        message = f"{_('Codes are not accepted just now.')} {link_instead()}"
+        raise RateLimited(taken.wait, message, limit=_wrong_codes().kind)
+    return taken
+
+
+def give_guess_back(taken: Taken) -> None:
+    """Take back what `count_guess` has counted. Never raises."""
+    counter.give_back([_wrong_codes()], taken, 1)
+
+
+def codes_are_served() -> bool:
+    """Whether codes are mailed and compared; if not, mails carry the link alone. Counts nothing, never raises."""
+    found = counter.take([_wrong_codes()], 0)
+    _alarm.note(found)
+    return not found.wait
+
+
+def link_instead() -> str:
+    """What helps where no code does, with how long it does: a page may be left open for longer."""
+    minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
+    told = ngettext(
+        "The link in the mail works instead, for %d minute.",
+        "The link in the mail works instead, for %d minutes.",
+        minutes,
+    )
+    return told % minutes
+
+
+def reset() -> None:
+    """Forget every count that this process keeps, and what it has said of them; for tests."""
+    global _alarm
+    counter.reset()
+    _alarm = _Alarm()
+
+
+class _Alarm:
+    """Tells the operator, once for this process, that codes have stopped, and once that it is over.
+
+    Over is when the window is half empty: at its brink it fills again with each guess that leaves it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_on = False
+
+    def note(self, found: Taken) -> None:
+        stopped = found.wait > 0
+        with self._lock:
+            if stopped and not self._is_on:
+                self._is_on = True
+                logger.warning(
+                    "wrong codes on the whole site have reached THROTTLE_WRONG_CODES (%s): "
+                    "while they do, codes are refused and mails carry the link alone",
+                    conf.THROTTLE_WRONG_CODES,
+                )
+            elif self._is_on and not stopped and 2 * max(found.standing) <= _wrong_codes().most:
+                self._is_on = False
+                logger.warning("wrong codes on the whole site are below half of THROTTLE_WRONG_CODES again")
+
+
+def _take(asked: Sequence[tuple[Window, Told]], *also: tuple[Window, Told]) -> Taken:
+    """Count in all of these windows or in none, and say what binds the longest, among the others too.
+
+    Whoever comes back after so many seconds, and finds that nobody else has come before, passes.
+    """
+    taken = counter.take([window for window, _ in asked])
+    if taken.count:
+        return taken
+    others = counter.take([window for window, _ in also], 0).waits if also else ()
+    waits = zip((*taken.waits, *others), (*asked, *also), strict=True)
+    wait, (window, told) = max(waits, key=lambda pair: pair[0])
+    raise RateLimited(wait, told(wait) if callable(told) else told, limit=window.kind)
+
+
+def asked_lately(wait: float) -> str:
+    """Why there is no other mail yet; whoever asked twice in a moment must not think that there is none."""
+    seconds = max(1, math.ceil(wait))
+    told = ngettext(
+        "An email for this address was requested a moment ago and may already be on its way. You can request another "
+        "in %d second.",
+        "An email for this address was requested a moment ago and may already be on its way. You can request another "
+        "in %d seconds.",
+        seconds,
+    )
+    return told % seconds
+
+
+def _enough() -> str:
+    """Why an address gets no more mails, true for every address and for everything that may have happened to it."""
+    minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
+    told = ngettext(
+        "No more mails to this address for now. If one has come: the link in the newest works for %d minute, "
+        "unless the account was changed or a mail was reported since.",
+        "No more mails to this address for now. If one has come: the link in the newest works for %d minutes, "
+        "unless the account was changed or a mail was reported since.",
+        minutes,
+    )
+    return told % minutes
+
+
+def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Told]]:
+    return [(window, message) for window in counted]
+
+
+def _wrong_codes() -> Window:
+    return _window(conf.THROTTLE_WRONG_CODES, "codes", "site")
+
+
+def _requests_of(client_ip: str) -> list[Window]:
+    return _client_windows("request", conf.THROTTLE_REQUEST_PER_IP, client_ip)
+
+
+def _mails_to(email_digest: str) -> Window:
+    return _window(conf.THROTTLE_REQUEST_PER_EMAIL, "address", email_digest)
+
+
+def _resends_to(email_digest: str) -> list[Window]:
+    """What a resend is counted in: the address's mails, of which one is left to requests where there are several."""
+    mails = _mails_to(email_digest)
+    return [mails, Window(f"address:again:{email_digest}", max(1, mails.most - 1), mails.seconds)]
+
+
+def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
+    """The windows that a client is counted in, all at once: one for IPv4, one for each network of an IPv6 address."""
+    address = ipaddress.ip_address(ip)
+    if address.version == 4:
+        return [_window(rate, kind, ip)]
+    networks = {ipaddress.ip_network((address, bits), strict=False): growth for bits, growth in IPV6_GROWTH.items()}
+    return [_window(rate, kind, str(network), growth) for network, growth in networks.items()]
+
+
+def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:
+    most, seconds = parse_rate(rate)
+    return Window(f"{kind}:{whose}", most * growth, seconds)
+
+
+def _start_again_after_fork() -> None:
+    """A lock that another thread held when the process forked would never be let go in the child."""
+    global _alarm
+    _alarm = _Alarm()
+
+
+_alarm = _Alarm()
+os.register_at_fork(after_in_child=_start_again_after_fork)

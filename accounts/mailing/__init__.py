@@ -1,0 +1,1 @@
+"""Mailing: from the signal of a record to the mail server."""

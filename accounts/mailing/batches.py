@@ -1,0 +1,241 @@
+"""A batch of mails in hand: claimed together, rendered and sent one by one, marked in small groups."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import NamedTuple, assert_never
+
+from django.core.mail import EmailMessage
+from django.db import InterfaceError, OperationalError, transaction
+from django.utils import timezone
+
+from .. import signals, transitions
+from ..addresses import fold
+from ..choices import EventKind, Mail
+from ..conf import conf
+from ..limits import rules
+from ..lookup import Mailbox, email_of, find_mailbox, why_not_mailable
+from ..models import ForgetPassword, GuessBudget, PasswordResetEvent
+from . import mails
+from .smtp import UNANSWERED, Connection, TooManyConnections, classify
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 2.0
+"""Within this time of a claim its mail is begun or the claim given back; far below any lease."""
+MARK_SECONDS = 0.05
+"""How long a mail that the server has taken may wait for its mark, so that several share one statement."""
+MARK_MAILS = 10
+"""As many may wait, and so are mailed twice at the most by each thread of a process that is killed."""
+MAX_BACKOFF = timedelta(hours=1)
+
+
+class _Outcome(NamedTuple):
+    """What became of a mail, as its timeline will tell."""
+
+    record: ForgetPassword
+    kind: EventKind
+    reason: str
+
+
+class Batch:
+    """Rows that are claimed together, with all that their mails need fetched together.
+
+    One thread sends them. Others may relieve it meanwhile, so what both touch changes hands under a lock, and is
+    written to the database by whoever took it.
+    """
+
+    def __init__(self, pks: list[uuid.UUID], claimed_at: datetime) -> None:
+        found = ForgetPassword.objects.select_related("user").filter(pk__in=pks, mail_claimed_at=claimed_at)
+        self.claimed = len(pks)
+        self.taken = 0
+        self._waiting = sorted(found, key=lambda record: pks.index(record.pk)) if pks else []
+        digests = {record.email_digest for record in self._waiting}
+        budgets = GuessBudget.objects.filter(email_digest__in=digests) if digests else ()
+        self._budgets = {budget.email_digest: budget for budget in budgets}
+        self._with_codes = bool(self._waiting) and rules.codes_are_served()
+        self._claimed_at = claimed_at
+        self._begun = self._marked = time.monotonic()
+        self._sending: ForgetPassword | None = None
+        self._unmarked: list[_Outcome] = []
+        self._lock = threading.Lock()
+
+    def next(self) -> ForgetPassword | None:
+        """The mail whose turn is first; None where none is left, or it is too late to begin one."""
+        with self._lock:
+            may_begin = self._waiting and time.monotonic() - self._begun < BATCH_SECONDS
+            self._sending = self._waiting.pop(0) if may_begin else None
+            return self._sending
+
+    def send(self, record: ForgetPassword, connection: Connection) -> None:
+        """Render and send one mail, or rehearse that of a decoy, and mark it, soon or at once."""
+        try:
+            with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest))
+            mailbox, message = _mail_of(record, with_code=with_code)
+            if mailbox.reason:
+                connection.rehearse(message)
+            else:
+                connection.send(message, lease_ends=self._begun + conf.MAIL_LEASE_SECONDS)
+        except (OperationalError, InterfaceError, TooManyConnections):
+            raise  # the database is in trouble, or the server busy, whatever the mail
+        except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
+            self._put_off(record, error)
+        else:
+            self.taken += not mailbox.reason
+            kind = EventKind.NOT_MAILED if mailbox.reason else EventKind.MAILED
+            self._done(record, kind, mailbox.reason or record.mail_due)
+        if len(self._unmarked) >= MARK_MAILS or time.monotonic() - self._marked >= MARK_SECONDS:
+            self.mark()
+
+    def mark(self) -> None:
+        """Note that nothing more is owed for what has been sent, and then write its lines of the timelines.
+
+        The mark is all that stands between a crash and a second copy of a mail. Where the database does not take it,
+        it is kept, to be tried again.
+        """
+        with self._lock:
+            outcomes, self._unmarked = self._unmarked, []
+        self._marked = time.monotonic()
+        if not outcomes:
+            return
+        try:
+            self._settle(outcomes)
+        except Exception:
+            with self._lock:
+                self._unmarked = outcomes + self._unmarked
+            raise
+        PasswordResetEvent.objects.bulk_create(
+            PasswordResetEvent(record=record, kind=kind, reason=reason) for record, kind, reason in outcomes
+        )
+        for record, kind, _ in outcomes:
+            if kind is EventKind.MAILED:
+                signals.announce(
+                    signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
+                )
+
+    def relieve(self) -> None:
+        """Do for the sending thread what it should have done by now."""
+        now = time.monotonic()
+        if self._unmarked and now - self._marked >= MARK_SECONDS:
+            self.mark()
+        if now - self._begun >= BATCH_SECONDS:
+            self._give_back()
+
+    def is_over(self) -> bool:
+        """Whether its lease has ended, so that no mark of it would be heard any more."""
+        return time.monotonic() - self._begun >= conf.MAIL_LEASE_SECONDS
+
+    def close(self) -> None:
+        """Mark what was sent and give back the rest, also the mail that is just being sent."""
+        with self._lock:
+            if self._sending is not None:
+                self._waiting.insert(0, self._sending)
+                self._sending = None
+        try:
+            self.mark()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Release what has not been begun. Fenced as all else: a mark that comes later finds no row."""
+        with self._lock:
+            records, self._waiting = self._waiting, []
+        if records:
+            transitions.release([record.pk for record in records], self._claimed_at)
+
+    def _done(self, record: ForgetPassword, kind: EventKind, reason: str) -> None:
+        with self._lock:
+            self._sending = None
+            self._unmarked.append(_Outcome(record, kind, reason))
+
+    def _put_off(self, record: ForgetPassword, error: Exception) -> None:
+        """Release the claim; the mail is due again later, or dead where another try cannot help."""
+        failure, now = classify(error), timezone.now()
+        twice_unanswered = failure.reason == record.mail_error == UNANSWERED
+        dead = failure.permanent or twice_unanswered or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
+        retry_at = None if dead else now + _backoff(record.mail_attempts)
+        logger.warning(
+            "mail of reset %s not accepted: %s (%s), try %d, %s",
+            record.pk,
+            failure.reason,
+            type(error).__name__,
+            record.mail_attempts,
+            "given up" if dead else "will be tried again",
+        )
+        with self._lock:
+            self._sending = None
+        with transaction.atomic():
+            if transitions.postpone(
+                record.pk,
+                record.mail_due,
+                self._claimed_at,
+                retry_at=retry_at,
+                # Once unanswered, for good: the server may have kept each such try.
+                error=UNANSWERED if record.mail_error == UNANSWERED else failure.reason,
+                now=now,
+                behind=_behind(record),
+            ):
+                kind = EventKind.MAIL_DEAD if dead else EventKind.MAIL_FAILED
+                PasswordResetEvent.write(record.pk, kind, failure.reason)
+
+    def _settle(self, outcomes: list[_Outcome]) -> None:
+        by_mail = defaultdict(list)
+        for record, _, _ in outcomes:
+            by_mail[record.mail_due].append(record.pk)
+        for mail, pks in by_mail.items():
+            transitions.settle(pks, mail, self._claimed_at, timezone.now())
+
+
+def _mail_of(record: ForgetPassword, *, with_code: bool) -> tuple[Mailbox, EmailMessage]:
+    """The mail that is due, and where it goes; for a decoy, the mail that it would get if it were none.
+
+    Writing a mail keeps the interpreter from answering requests, so it is written for decoys as well.
+    """
+    match Mail(record.mail_due):
+        case Mail.CODE | Mail.LINK:
+            mailbox = _mailbox_of(record)
+            if mailbox.reason:
+                return mailbox, mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
+            # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
+            with_code = with_code and record.user is not None
+            return mailbox, mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
+        case Mail.CHANGED:
+            # News for the mailbox that proved the reset: a thief's next act may be to move the account, or to close it.
+            return Mailbox(record.email), mails.changed_mail(record, record.email)
+        case Mail.NONE:
+            raise ValueError("Nothing is due.")
+        case other:
+            assert_never(other)
+
+
+def _mailbox_of(record: ForgetPassword) -> Mailbox:
+    """Who may reset by what is true now: an account may have been closed, or moved, since it was looked up."""
+    if record.superseded_at is not None:
+        return Mailbox(reason="superseded")
+    if record.user is None:
+        return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")
+    address = email_of(record.user)
+    # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
+    moved = "" if fold(address) == fold(record.email) else "moved"
+    return Mailbox(address, (record.user,), why_not_mailable(record.user) or moved)
+
+
+def _behind(record: ForgetPassword) -> timedelta:
+    """How far behind others' a mail stands for those that its client had asked for before; a retry stays as far."""
+    return record.mail_turn_at - record.mail_next_at if record.mail_turn_at and record.mail_next_at else timedelta()
+
+
+def _may_carry_a_code(record: ForgetPassword, budget: GuessBudget | None) -> bool:
+    return record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+
+
+def _backoff(attempts: int) -> timedelta:
+    """Doubles with every try, up to an hour; a random half keeps a crowd of mails from returning as a crowd."""
+    longest = min(timedelta(seconds=conf.MAIL_RETRY_SECONDS * 2 ** min(attempts - 1, 20)), MAX_BACKOFF)
+    return random.uniform(0.5, 1.0) * longest  # nosec B311 # noqa: S311 (spreads load, guards nothing)

@@ -1,0 +1,188 @@
+"""The mails themselves: one function for each, from record to message."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.utils import translation
+from django.utils.html import escape
+from django.utils.translation import get_supported_language_variant
+from django.utils.translation import gettext_lazy as _
+
+from .. import codes
+from ..conf import REPORT_LIFETIME, conf
+from ..models import ForgetPassword, account_of
+from .headers import parse_sender
+from .mime import Letter
+
+SHOWN_NAME = 40
+"""Characters of a username that a mail repeats; a name must not be able to carry a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    """The account of a mail that is written and never sent."""
+
+    pk: int = 0
+    email: str = "nobody@example.com"
+    password: str = "!"  # noqa: S105 (it has none)
+
+    def get_username(self) -> str:
+        return "nobody"
+
+    def get_email_field_name(self) -> str:
+        return "email"
+
+
+NOBODY = _Nobody()
+
+_NOT_SHOWN = re.compile(r"[.@/\\\u3002]|mailto:|(\d[\W_]*){5}|\d-\d{3}-", re.IGNORECASE)
+"""What mail programs make links of, and numbers to call: five digits, whatever signs and blanks stand between them.
+
+For text in NFKC, in which full-width letters, digits and dots are plain ones.
+"""
+
+
+class _Kind(Enum):
+    """A mail's subject, and the name of its templates."""
+
+    CODE = _("Your code to reset the password"), "reset"
+    LINK = _("Your link to reset the password"), "reset"
+    CHANGED = _("Your password was changed"), "changed"
+
+
+# Only these words are ever printed: a header that the asker wrote must not speak in a mail that we sign.
+_BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+_SYSTEMS = {
+    "Windows": "Windows",
+    "Android": "Android",
+    "iPhone": "iOS",
+    "iPad": "iPadOS",
+    "Mac OS X": "macOS",
+    "CrOS": "ChromeOS",
+    "Linux": "Linux",
+}
+
+
+def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, with_code: bool) -> Letter:
+    """The way back in: a link for each account of the mailbox, and the code where there is exactly one."""
+    code = ""
+    if with_code and len(users) == 1:
+        code = codes.code(record.pk, record.seed, account_of(users[0]), record.generation)
+    words = {
+        "code": code,
+        "phrase": record.match_phrase,
+        "asked_at": _moment(record.created_at),
+        "asked_from": describe_client(record.user_agent),
+        "username": _whole_name(users[0]) if len(users) == 1 else "",
+    }
+    for number, user in enumerate(users, start=1):
+        words[f"name{number}"] = _shown_name(user) or f"#{number}"
+        words[f"url{number}"] = conf.reset_link("token", codes.link_token(record.pk, record.seed, account_of(user)))
+    return _message(_Kind.CODE if code else _Kind.LINK, address, record, words, links=len(users))
+
+
+def changed_mail(record: ForgetPassword, address: str) -> Letter:
+    """The news that the password is another one now. Its only secret is the report token, which sets no password."""
+    words = {"changed_at": _moment(record.completed_at or record.updated_at)}
+    return _message(_Kind.CHANGED, address, record, words)
+
+
+def describe_client(user_agent: str) -> str:
+    """A browser and a system out of a fixed list, such as "Firefox, Linux"; empty where neither is known."""
+    found = (next((name for mark, name in names.items() if mark in user_agent), "") for names in (_BROWSERS, _SYSTEMS))
+    return ", ".join(name for name in found if name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A mail of one kind in one language, rendered with blanks where each mail has words of its own.
+
+    Rendering takes longer than all else that is done for a mail, and most mails differ in a few words only.
+    """
+
+    subject: str
+    text: str
+    html: str
+
+    def fill(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """Text and HTML with the words in the blanks; in one pass, so that no word can bring a blank."""
+        text = _BLANK.sub(lambda blank: words[blank[1]], self.text)
+        return text, _BLANK.sub(lambda blank: escape(words[blank[1]]), self.html)
+
+
+_BLANK = re.compile("\ue000(\\w+)\ue001")
+
+
+@lru_cache(256)
+def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]) -> _Form:
+    """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
+    words = {name: f"\ue000{name}\ue001" for name in blanks}
+    listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
+    context = {"code": "", "asked_from": "", "username": "", **dict(facts), **words, "links": listed}
+    subject, template = kind.value
+    with translation.override(language):
+        # The origin-bound code must be the very last line.
+        text = render_to_string(f"account_recovery/mail/{template}.txt", context).strip() + "\n"
+        html = render_to_string(f"account_recovery/mail/{template}.html", context)
+        return _Form(str(subject), text, html)
+
+
+def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
+    host = urlsplit(conf.reset_page).hostname or ""
+    facts = {
+        "is_fresh_link": record.fresh_link_for_id is not None,
+        "host": host,
+        "reset_page": conf.reset_page,
+        "report_days": REPORT_LIFETIME.days,
+        "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
+        "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
+    }
+    words = {**words, "report_url": conf.reset_link("report", codes.report_token(record.pk, record.seed))}
+    blanks = tuple(name for name, word in words.items() if word)
+    form = _form(kind, _language(record.locale), blanks, links, tuple(facts.items()))
+    text, html = form.fill(words)
+    sender = parse_sender(settings.DEFAULT_FROM_EMAIL)
+    headers = {
+        # The same for every try: a server that has it already can tell, and so can a reader of two. Another for each
+        # mail that a person asks for: where the former one has been deleted, stores would hide a second of its name.
+        "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}.{record.resends}@{sender.domain}>",
+        "Auto-Submitted": "auto-generated",
+    }
+    message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
+    message.attach_alternative(html, "text/html")
+    return message
+
+
+def _moment(at: datetime) -> str:
+    """A time as every language can read it, such as `2026-03-01 12:00 UTC`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _language(locale: str) -> str:
+    try:
+        return get_supported_language_variant(locale.replace("_", "-")) if locale else settings.LANGUAGE_CODE
+    except LookupError:
+        return settings.LANGUAGE_CODE
+
+
+def _shown_name(user: Any) -> str:
+    """The name as a mail may repeat it: empty where it holds what might lead the reader somewhere."""
+    name = unicodedata.normalize("NFKC", "".join(letter for letter in user.get_username() if letter.isprintable()))
+    return "" if _NOT_SHOWN.search(name) else name.strip()[:SHOWN_NAME]
+
+
+def _whole_name(user: Any) -> str:
+    """The username, for those who have forgotten it; empty where a mail may not repeat it letter by letter."""
+    name = _shown_name(user)
+    return name if name == user.get_username() else ""

@@ -1,0 +1,1 @@
+"""Judging: which new passwords are accepted, and how they are hashed."""

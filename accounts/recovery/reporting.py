@@ -1,0 +1,112 @@
+"""The report "this was not me", which ends resets and locks the account."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.db import transaction
+from django.utils import timezone
+
+from .. import signals, transitions
+from ..addresses import fold
+from ..choices import EventKind, Mail, State
+from ..lookup import email_of, find_mailbox, why_not_mailable
+from ..models import ForgetPassword, PasswordResetEvent
+from ..passwords.hashing import hash_password
+from .client import Client, printable
+from .tokens import bad_token, believe_report
+
+LOCK_BYTES = 32
+"""Random bytes of a password that nobody shall know: 256 bits, as a seed has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a report has done: how many resets that might still have acted it ended, and whether it mails a link."""
+
+    ended: int
+    fresh_link: bool
+
+
+def report(token: str, client: Client) -> Reported:
+    """The owner says "this was not me": all that is under way ends, and after a completed reset the account is locked.
+
+    Locking replaces the password by one that nobody knows, and with it every session ends. It is a usable password all
+    the same, so that recovery goes on working. Whenever a report finds or leaves an account like that, the owner is
+    mailed a fresh link. All or nothing, and once. Raises InvalidResetToken and RateLimited.
+    """
+    disowned = believe_report(token, client)
+    # Needed or not: it is slow, so it is made outside the transaction, and the reset may complete in the meantime.
+    hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES))
+    now = timezone.now()
+    with transaction.atomic():
+        held = transitions.hold(disowned.pk, disowned.user_id, disowned.email_digest, now)
+        killed = [row.pk for row in held if row.is_under_way]
+        transitions.supersede(killed, now)
+        if not transitions.report(disowned.pk, now):
+            raise bad_token()
+        record = next(row for row in held if row.pk == disowned.pk)
+        user = _lock(record.user_id, hashed) if record.state == State.COMPLETED else None
+        fresh_link = _needs_a_link(record, user) and _is_still_theirs(record)
+        if fresh_link:
+            _owe_fresh_link(record, client, now)
+        PasswordResetEvent.write(record.pk, EventKind.REPORTED, "locked" if user else "ended")
+        PasswordResetEvent.objects.bulk_create(
+            PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED, reason="report")
+            for pk in killed
+            if pk != record.pk
+        )
+    ended = sum(row.may_still_act(now) for row in held)
+    record.refresh_from_db()
+    signals.announce(signals.password_reset_reported, sender=ForgetPassword, record=record, user=user)
+    return Reported(ended, fresh_link)
+
+
+def _lock(user_id: Any, hashed: str) -> Any:
+    """Replace an account's password by one that nobody knows; returns the account, or None where it has none.
+
+    No validator is asked and `password_changed` is not called: nobody chose this password and nobody will type it, so
+    it belongs in no history. An account that is closed is locked as well, for it may be opened again.
+    """
+    accounts = get_user_model()._default_manager.filter(pk=user_id)
+    if not accounts.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).update(password=hashed):
+        return None
+    return accounts.get()
+
+
+def _needs_a_link(record: ForgetPassword, locked_now: Any) -> bool:
+    """Whether nobody knows the account's password: locked just now, or by an earlier report and not reset since."""
+    return locked_now is not None or transitions.are_locked(record.user_id, record.email_digest)
+
+
+def _is_still_theirs(record: ForgetPassword) -> bool:
+    """Whether the mailbox that got the report token is still the account's: who took the account may have moved it."""
+    if record.user is None:
+        return bool(find_mailbox(record.email).users)
+    return not why_not_mailable(record.user) and fold(email_of(record.user)) == fold(record.email)
+
+
+def _owe_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> None:
+    """Owe the owner of a reported reset a link that works with the password as it is now.
+
+    On a row of its own, for a completed one stays completed and a killed one dead. Nobody holds its handle, it counts
+    against no limit, and it is looked up already: the account is known.
+    """
+    ForgetPassword(
+        user=record.user,
+        email=record.email,
+        email_digest=record.email_digest,
+        locale=record.locale,
+        client_ip=client.ip,
+        user_agent=printable(client.user_agent)[:200],
+        fresh_link_for=record,
+        state=State.SENT,
+        looked_at=now,
+        sent_at=now,
+        mail_due=Mail.LINK,
+    ).save(force_insert=True)

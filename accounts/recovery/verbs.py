@@ -1,0 +1,320 @@
+"""The use cases: request, resend, verify, reset, cancel, and the questions a form may ask on the way.
+
+Each function is one row of the verb and state table in docs/states.md. Whoever calls them is trusted with nothing: a
+handle or a token is checked before anything else is done with the record it names. Known and unknown addresses run the
+same statements throughout.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.password_validation import password_changed
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .. import codes, signals, transitions
+from ..addresses import clean_address, fold, without_invisible
+from ..choices import OPEN_STATES, EventKind, Mail, State, Status
+from ..conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
+from ..exceptions import InvalidCode, InvalidInput, RateLimited, UnknownRequest
+from ..limits import rules
+from ..lookup import email_of, why_not_mailable
+from ..models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of, utc_day
+from ..passwords import policy
+from ..passwords.hashing import hash_password
+from ..transitions import turn_of
+from .client import Client, printable
+from .tokens import bad_token, believe
+
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
+"""22 characters of base64 hold 128 random bits, and a key that can be guessed would hand out somebody's handle."""
+LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
+_NOBODY = codes.Account(key="nobody", password="!" * 97, address="nobody@example.com")
+"""What a code is compared against where there is no account: as long as one commonly is, and nobody's."""
+_SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a right code buys."""
+
+    reset_token: str
+    expires_at: datetime
+    record: ForgetPassword
+
+
+def request(email: str, client: Client, *, idempotency_key: str | None = None, locale: str = "") -> ForgetPassword:
+    """Start a reset: validate, count, insert one row. The row's post_save signal does the rest.
+
+    Raises InvalidInput and RateLimited, the same for every address.
+    """
+    address = clean_address(email)
+    if locale and not LOCALE.fullmatch(locale):
+        raise InvalidInput("locale", _("That is no language tag, such as en or pt-BR."))
+    if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        raise InvalidInput("idempotencyKey", _("An idempotency key is 22 to 200 random characters without spaces."))
+    rank = rules.check_client_may_request(client.ip)
+    folded = fold(address)
+    record = ForgetPassword(
+        email=address,
+        email_digest=codes.address_digest(folded),
+        idempotency_digest=codes.idempotency_digest(idempotency_key, folded) if idempotency_key else None,
+        locale=locale,
+        client_ip=client.ip,
+        user_agent=printable(client.user_agent)[:200],
+        mail_turn_at=turn_of(rank, timezone.now()),
+    )
+    if idempotency_key:
+        return _insert_once(record, client)
+    rules.check_address_may_request(record.email_digest, client.ip)
+    record.save(force_insert=True)
+    return record
+
+
+def status(handle: str, client: Client) -> ForgetPassword | None:
+    """The record of a handle, or None for one that was never issued. Raises RateLimited."""
+    record = _find(handle)
+    rules.check_client_may_use_handle(client.ip, record.pk if record else None)
+    return record
+
+
+def resend(handle: str, client: Client) -> ForgetPassword:
+    """Owe the mail once more. Raises UnknownRequest and RateLimited."""
+    now = timezone.now()
+    record = _require(status(handle, client))
+    rank = rules.check_client_may_request(client.ip)
+    shown = shown_status(record, now)
+    if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
+        raise _unknown()
+    if now < record.resend_available_at:
+        raise _too_soon(record, now, client)
+    if record.state == State.QUEUED:
+        return record  # its first mail is still due
+    if record.resends >= MAX_RESENDS:
+        closes = (record.looked_at or now) + OPEN_LIFETIME
+        message = _("This reset has been mailed as often as it can be. Please start a new one.")
+        raise RateLimited((closes - now).total_seconds(), message, limit="resends")
+    rules.check_address_may_be_mailed(record.email_digest, client.ip)
+    mail = Mail.LINK if shown == Status.LOCKED else Mail.CODE
+    if not transitions.resend(record.pk, mail, now, rank):
+        # Somebody else moved the row since it was read; say what they would be told now.
+        record.refresh_from_db()
+        raise _too_soon(record, now, client) if record.state in (State.SENT, State.VERIFIED) else _unknown()
+    PasswordResetEvent.write(record.pk, EventKind.RESEND_ASKED)
+    signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    record.refresh_from_db()
+    return record
+
+
+def verify(handle: str, code: str, client: Client) -> Verified:
+    """Trade the mailed code for a token. Every well-formed guess is counted before it is compared.
+
+    Counted first, and each count committed on its own, so that neither parallel guesses nor a crash in between get a
+    comparison for nothing. Only the client's count is given back for a right one: others may share its address. Raises
+    UnknownRequest, InvalidCode and RateLimited.
+    """
+    now = timezone.now()
+    record = _require(_find(handle))
+    give_back = rules.check_client_may_verify(client.ip)
+    shown = shown_status(record, now)
+    if shown in (Status.COMPLETED, Status.CANCELLED) or (shown == Status.EXPIRED and not record.is_open(now)):
+        raise _over()
+    if shown == Status.LOCKED:
+        raise _locked()
+    digits = _digits(code)
+    if len(digits) != conf.PASSWORD_RESET_CODE_LENGTH:
+        raise InvalidCode(attempts_left(record, now), _("That is not how a code looks."))
+    guess = rules.count_guess()
+    if not transitions.count_attempt(record.pk, now):
+        rules.give_guess_back(guess)
+        record.refresh_from_db()
+        raise _locked() if record.state in OPEN_STATES else _over()
+    if not transitions.spend(record.email_digest, utc_day(now)):
+        rules.give_guess_back(guess)
+        raise _locked()
+    proven = _proven(record, digits, now)
+    if proven is None or not transitions.verify(proven.pk, proven.generation, now):
+        PasswordResetEvent.write(record.pk, EventKind.WRONG_CODE)
+        record.refresh_from_db()
+        raise InvalidCode(attempts_left(record, now), _("That is not the code."))
+    rules.give_guess_back(guess)
+    give_back()
+    record = proven
+    token = codes.code_token(record.pk, record.seed, account_of(record.user), record.generation + 1)
+    PasswordResetEvent.write(record.pk, EventKind.VERIFIED)
+    record.refresh_from_db()
+    signals.announce(signals.password_reset_verified, sender=ForgetPassword, record=record)
+    return Verified(token, now + TOKEN_LIFETIME, record)
+
+
+def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
+    """Set the new password, all or nothing. Raises InvalidResetToken, PasswordRejected, InvalidInput, RateLimited.
+
+    A refused password spends nothing, nor does a process too busy to hash one. Nobody makes it hash without a good
+    token. The slow hash is made outside the transaction; inside it the resets' rows come first, so that two resets of
+    one account, or a reset and a report, wait for each other there and nowhere else.
+    """
+    good = believe(token, timezone.now(), client)
+    password = policy.clean(new_password)
+    policy.check(password, good.user)
+    hashed = hash_password(password)
+    now = timezone.now()
+    record, user = good.record, good.user
+    with transaction.atomic():
+        held = transitions.hold(record.pk, user.pk, record.email_digest, now)
+        if not _as_it_was(user).update(password=hashed):
+            raise bad_token()
+        if not transitions.complete(record.pk, good.still_good(now), user.pk, email_of(user), now):
+            raise bad_token()
+        killed = [row.pk for row in held if row.pk != record.pk]
+        transitions.supersede(killed, now)
+        transitions.restore(record.email_digest)
+        PasswordResetEvent.write(record.pk, EventKind.COMPLETED)
+        PasswordResetEvent.objects.bulk_create(
+            PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED) for pk in killed
+        )
+        signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    user.password = hashed
+    password_changed(password, user)
+    record.refresh_from_db()
+    signals.announce(signals.password_reset_completed, sender=ForgetPassword, record=record, user=user)
+    return record
+
+
+def check_token(token: str, client: Client) -> datetime:
+    """Until when a token is good; spends nothing. Raises InvalidResetToken and RateLimited."""
+    return believe(token, timezone.now(), client).expires_at
+
+
+def check_password(new_password: str, token: str | None, client: Client) -> int:
+    """The strength, 0 to 4, of a password that would be accepted; with a token, for that account.
+
+    Raises PasswordRejected, InvalidResetToken, InvalidInput and RateLimited.
+    """
+    if token is None:
+        rules.check_client_may_try_passwords(client.ip)
+    user = believe(token, timezone.now(), client).user if token is not None else None
+    password = policy.clean(new_password)
+    policy.check(password, user)
+    return policy.strength(password, user)
+
+
+def cancel(handle: str, client: Client) -> ForgetPassword:
+    """Give a reset up; one that is over already stays as it is. Raises UnknownRequest and RateLimited."""
+    record = _require(status(handle, client))
+    if transitions.cancel(record.pk, timezone.now()):
+        PasswordResetEvent.write(record.pk, EventKind.CANCELLED)
+        signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    record.refresh_from_db()
+    return record
+
+
+def attempts_left(record: ForgetPassword, now: datetime) -> int:
+    """How many guesses remain, with the budget of the record's address read afresh."""
+    return record.attempts_left(GuessBudget.objects.filter(email_digest=record.email_digest).first(), now)
+
+
+def shown_status(record: ForgetPassword, now: datetime) -> Status:
+    """The status as its holder is told it."""
+    return record.status(attempts_left(record, now), now)
+
+
+def _insert_once(record: ForgetPassword, client: Client) -> ForgetPassword:
+    """Insert, unless a row with this idempotency digest was inserted within the hour: then that one."""
+    same = ForgetPassword.objects.shown().filter(idempotency_digest=record.idempotency_digest)
+    if earlier := same.filter(created_at__gt=record.created_at - IDEMPOTENCY_LIFETIME).first():
+        return earlier
+    same.filter(created_at__lte=record.created_at - IDEMPOTENCY_LIFETIME).update(idempotency_digest=None)
+    try:
+        with transaction.atomic():
+            record.save(force_insert=True)
+            # Not before: of one intention sent twice at once, the second must find the first, not its cooldown.
+            rules.check_address_may_request(record.email_digest, client.ip)
+    except IntegrityError:
+        return same.get()
+    return record
+
+
+def _find(handle: str) -> ForgetPassword | None:
+    parsed = codes.parse_handle(handle)
+    if parsed is None:
+        return None
+    record_id, mac = parsed
+    record = ForgetPassword.objects.shown().filter(pk=record_id).first()
+    return record if record and codes.handle_matches(mac, record.pk, record.seed) else None
+
+
+def _require(record: ForgetPassword | None) -> ForgetPassword:
+    if record is None:
+        raise _unknown()
+    return record
+
+
+def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPassword | None:
+    """The whole record and its account, if these digits prove it; None where they do not.
+
+    A wrong code costs the same whatever the row: one statement and one MAC, for a row without an account
+    against one that nobody has. Nothing else of an account is read before the code has been found equal.
+    """
+    generation, code_key, account = _compared(record.pk)
+    if not codes.code_matches(digits, record.pk, record.seed, account, generation, code_key):
+        return None
+    whole = ForgetPassword.objects.select_related("user").filter(pk=record.pk, generation=generation).first()
+    if whole is None or whole.user is None or why_not_mailable(whole.user):
+        return None
+    if account_of(whole.user) != account or fold(account.address) != fold(whole.email):
+        return None  # the account has changed or moved, and the code died with that
+    return whole if whole.superseded_at is None and whole.code_lives(now) else None
+
+
+def _compared(record_id: uuid.UUID) -> tuple[int, str, codes.Account]:
+    """A row's generation, its code's key, and the account that the code is bound to, without making a user of it."""
+    columns = (
+        "generation",
+        "code_key",
+        "user__pk",
+        "user__password",
+        f"user__{get_user_model().get_email_field_name()}",
+    )
+    generation, code_key, *account = ForgetPassword.objects.filter(pk=record_id).values_list(*columns).get()
+    key, password, address = account
+    return generation, code_key, _NOBODY if key is None else codes.Account(str(key), password, str(address or ""))
+
+
+def _as_it_was(user: Any) -> Any:
+    """The account, while it is open and still has the password hash and the address that its token is bound to."""
+    bound = {"password": user.password, user.get_email_field_name(): email_of(user)}
+    return get_user_model()._default_manager.filter(pk=user.pk, is_active=True, **bound)
+
+
+def _digits(typed: str) -> str:
+    """The decimal digits of any script, as ASCII, spaces and dashes dropped; empty where anything else is in it."""
+    bare = _SEPARATORS.sub("", without_invisible(typed[:100]))
+    return "".join(str(unicodedata.decimal(letter)) for letter in bare) if bare.isdecimal() else ""
+
+
+def _unknown() -> UnknownRequest:
+    return UnknownRequest(_("There is no such reset, or it is over. Please start a new one."))
+
+
+def _over() -> InvalidCode:
+    return InvalidCode(0, _("This code can no longer be used. Please start a new reset."))
+
+
+def _locked() -> InvalidCode:
+    return InvalidCode(0, f"{_('Too many wrong codes.')} {rules.link_instead()}")
+
+
+def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimited:
+    cooldown = (record.resend_available_at - now).total_seconds()
+    # The cooldown is seldom all that stands in the way; whoever comes back after the wait must get through.
+    wait = max(cooldown, rules.wait_for_mail(record.email_digest, client.ip))
+    return RateLimited(wait, rules.asked_lately(wait), limit="cooldown")

@@ -1,0 +1,334 @@
+"""The transitions of a reset, each one conditional UPDATE whose row count decides.
+
+Nothing here is read, changed in Python and saved back: of fifty parallel calls exactly one finds the row as it must be.
+`updated_at` is set by hand throughout, for `QuerySet.update()` touches no `auto_now`. The holder's transitions come
+first, then the mailer's, then those of the guesses that an address has left.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, cast
+
+from django.db import models, transaction
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models.functions import Cast
+
+from . import codes
+from .choices import OPEN_STATES, Mail, State
+from .conf import (
+    GUESSES_IN_A_ROW,
+    GUESSES_PER_DAY,
+    MAX_ATTEMPTS,
+    MAX_RESENDS,
+    OPEN_LIFETIME,
+    REPORT_LIFETIME,
+    TURN,
+    TURNS,
+    conf,
+)
+from .models import ForgetPassword, GuessBudget
+from .querysets import ForgetPasswordQuerySet
+
+
+def count_attempt(pk: uuid.UUID, now: datetime) -> bool:
+    """Count a guess before it is compared; False where none is left."""
+    return _one(pk, state__in=OPEN_STATES, attempts__lt=MAX_ATTEMPTS).update(attempts=F("attempts") + 1, updated_at=now)
+
+
+def verify(pk: uuid.UUID, generation: int, now: datetime) -> bool:
+    """Spend the code of this generation. A mail still due would only bring a newer code, so it is called off."""
+    return _one(
+        pk,
+        state__in=(State.QUEUED, State.SENT),
+        generation=generation,
+        superseded_at=None,
+        code_issued_at__isnull=False,
+    ).update(
+        state=State.VERIFIED,
+        verified_at=now,
+        generation=F("generation") + 1,
+        code_issued_at=None,
+        updated_at=now,
+        **NOTHING_DUE,
+    )
+
+
+def resend(pk: uuid.UUID, mail: Mail, now: datetime, rank: int) -> bool:
+    """Make a mail due again and, for a CODE, start the shown clock anew unless it still has half to run.
+
+    A row without an account takes the same statement: its mail is rehearsed, and goes to nobody.
+    """
+    changes: dict[str, Any] = {
+        "mail_due": mail,
+        "mail_next_at": now,
+        "mail_turn_at": turn_of(rank, now),
+        "mail_attempts": 0,
+        "mail_claimed_at": None,
+        "mail_error": "",
+    }
+    if mail is Mail.CODE:
+        still_young = Q(state=State.SENT, sent_at__gt=now - conf.code_reuse)
+        changes |= {
+            "state": State.SENT,
+            "verified_at": None,
+            "sent_at": _if(~still_young, "sent_at", now),
+        }
+    return _one(
+        pk,
+        state__in=(State.SENT, State.VERIFIED),
+        resends__lt=MAX_RESENDS,
+        mail_asked_at__lte=now - conf.cooldown,
+    ).update(resends=F("resends") + 1, mail_asked_at=now, updated_at=now, **changes)
+
+
+def cancel(pk: uuid.UUID, now: datetime) -> bool:
+    """Give up code and token. A code mail still due becomes a link mail: accepted is mailed, cancelled or not."""
+    code_is_due = Q(mail_due=Mail.CODE)
+    return _one(pk, state__in=OPEN_STATES).update(
+        state=State.CANCELLED,
+        verified_at=None,
+        mail_due=_if(code_is_due, "mail_due", Mail.LINK),
+        mail_claimed_at=_if(code_is_due, "mail_claimed_at", None),
+        updated_at=now,
+    )
+
+
+def complete(pk: uuid.UUID, allowed: Q, user_id: Any, address: str, now: datetime) -> bool:
+    """Finish the reset, where `allowed` still holds, and owe the owner the news.
+
+    What was typed gives way to the account's own address, which has just been proven: there the news goes.
+    """
+    return _one(pk, allowed, superseded_at=None).update(
+        state=State.COMPLETED,
+        is_user_password_updated=True,
+        completed_at=now,
+        user_id=user_id,
+        email=address,
+        mail_due=Mail.CHANGED,
+        mail_next_at=now,
+        mail_turn_at=now,
+        mail_attempts=0,
+        mail_claimed_at=None,
+        mail_error="",
+        updated_at=now,
+    )
+
+
+def hold(pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[ForgetPassword]:
+    """Lock a reset and every one of its account that is under way, by user or by address; returns them as they are.
+
+    In the order of their keys, and before anything else is locked: so no two callers can wait for each other. What
+    ran out long ago is left alone: strangers can add to it day by day, and no owner shall wait for all of it.
+    """
+    same_account = _of_address(email_digest) | (Q() if user_id is None else Q(user_id=user_id))
+    under_way = Q(superseded_at=None) & ~Q(state=State.COMPLETED) & _not_long_over(now)
+    rows = ForgetPassword.objects.filter(Q(pk=pk) | (same_account & under_way))
+    return list(rows.select_for_update(of=("self",)).order_by("pk"))
+
+
+def supersede(pks: Collection[uuid.UUID], now: datetime) -> None:
+    """End resets that are held. Nothing of them works any more, and their holders are not told."""
+    ForgetPassword.objects.filter(pk__in=pks).update(superseded_at=now, updated_at=now, **NOTHING_DUE)
+
+
+def report(pk: uuid.UUID, now: datetime) -> bool:
+    """Note, once, that the owner disowns a reset: a killed one, or a completed one while it is the latest."""
+    since = now - REPORT_LIFETIME
+    ended = ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=since) & ~Q(email="")
+    return _one(pk, ended | (_latest() & Q(completed_at__gt=since)), reported_at=None).update(
+        reported_at=now, updated_at=now
+    )
+
+
+def are_locked(user_id: Any, email_digest: str) -> bool:
+    """Whether a report has left the account, or one of those of a shared address, with a password nobody knows."""
+    of_address = _of_address(email_digest) & Q(user_id__isnull=False)
+    of_account = of_address if user_id is None else Q(user_id=user_id)
+    return ForgetPassword.objects.filter(of_account, _latest(), reported_at__isnull=False).exists()
+
+
+def stamp_looked(found: Mapping[uuid.UUID, tuple[Any, str]], now: datetime) -> int:
+    """Note what a look has found: of each row the user's primary key, if there is exactly one, and the address.
+
+    To their holders all rows are SENT, whatever was found, and all by one statement of the same form, so that
+    neither its length nor an order tells anybody apart. Their mail stays due: a stranger's is rehearsed.
+    """
+    key_field = cast("models.ForeignKey[Any, Any]", ForgetPassword._meta.get_field("user")).target_field
+    users = Case(*(When(pk=pk, then=Value(key, key_field)) for pk, (key, _) in found.items()))
+    return ForgetPassword.objects.filter(pk__in=found, looked_at=None).update(
+        looked_at=now,
+        sent_at=now,
+        state=_if(Q(state=State.QUEUED), "state", State.SENT),
+        updated_at=now,
+        user_id=Cast(users, key_field),  # PostgreSQL takes a CASE of nothing but NULLs for text
+        email=Case(*(When(pk=pk, then=Value(email)) for pk, (_, email) in found.items()), default=F("email")),
+    )
+
+
+def claim(rows: ForgetPasswordQuerySet, now: datetime, limit: int, *, in_turn: bool = False) -> list[uuid.UUID]:
+    """Take some due mails for the length of a lease; the claim is what starts the life of code and link.
+
+    Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
+    for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
+    started anew since, or the server's key has changed; otherwise the generation moves on.
+    """
+    mails_code = Q(mail_due=Mail.CODE)
+    new_code = mails_code & (
+        Q(code_issued_at=None)
+        | Q(code_issued_at__lte=now - conf.code_reuse)
+        | Q(code_issued_at__lt=F("sent_at"))
+        | ~Q(code_key=codes.code_key())
+    )
+    mails_link = Q(mail_due__in=(Mail.CODE, Mail.LINK))
+    with transaction.atomic(using=rows.db):
+        pks = list(
+            rows.due(now, in_turn=in_turn)
+            .select_for_update(skip_locked=True, of=("self",))
+            .values_list("pk", flat=True)[:limit]
+        )
+        if pks:
+            ForgetPassword.objects.filter(pk__in=pks).update(
+                mail_claimed_at=now,
+                updated_at=now,
+                mail_attempts=F("mail_attempts") + 1,
+                generation=_if(new_code, "generation", F("generation") + 1),
+                code_issued_at=_if(new_code, "code_issued_at", now),
+                code_key=_if(new_code, "code_key", codes.code_key()),
+                link_issued_at=_if(mails_link, "link_issued_at", now),
+            )
+    return pks
+
+
+def release(pks: Iterable[uuid.UUID], claimed_at: datetime) -> int:
+    """Give claims back that were never used; the try does not count. Fenced."""
+    return ForgetPassword.objects.filter(pk__in=list(pks), mail_claimed_at=claimed_at).update(
+        mail_claimed_at=None, mail_attempts=F("mail_attempts") - 1
+    )
+
+
+def settle(pks: Collection[uuid.UUID], mail: str, claimed_at: datetime, now: datetime) -> int:
+    """Nothing is owed any more. Fenced: only the claim that is still in force may say so."""
+    settled = ForgetPassword.objects.filter(pk__in=pks, mail_due=mail, mail_claimed_at=claimed_at)
+    return settled.update(updated_at=now, **NOTHING_DUE)
+
+
+def postpone(
+    pk: uuid.UUID,
+    mail: str,
+    claimed_at: datetime,
+    *,
+    retry_at: datetime | None,
+    error: str,
+    now: datetime,
+    behind: timedelta = timedelta(),
+) -> bool:
+    """Release a claim after a failure; without `retry_at` the mail is dead until somebody revives it. Fenced.
+
+    `behind` is how much later than it is due again its turn comes.
+    """
+    turn_at = retry_at and retry_at + behind
+    return _one(pk, mail_due=mail, mail_claimed_at=claimed_at).update(
+        mail_claimed_at=None, mail_next_at=retry_at, mail_turn_at=turn_at, mail_error=error, updated_at=now
+    )
+
+
+def revive(rows: ForgetPasswordQuerySet, now: datetime) -> int:
+    """Give dead mails another full set of tries; returns how many there were."""
+    return (
+        rows.filter(mail_next_at=None)
+        .exclude(mail_due=Mail.NONE)
+        .update(mail_next_at=now, mail_turn_at=now, mail_attempts=0, mail_error="", updated_at=now)
+    )
+
+
+def _latest() -> Q:
+    """Completed, and no other reset of the same account has been since."""
+    later = ForgetPassword.objects.filter(
+        state=State.COMPLETED, user_id=OuterRef("user_id"), completed_at__gt=OuterRef("completed_at")
+    )
+    return Q(~Exists(later), state=State.COMPLETED)
+
+
+def _if(condition: Q, field: str, value: Any) -> Case:
+    """A new value for a field where the condition holds; elsewhere the field keeps what it has."""
+    new = value if hasattr(value, "resolve_expression") else Value(value)
+    column = cast("models.Field[Any, Any]", ForgetPassword._meta.get_field(field))
+    return Case(When(condition, then=new), default=F(field), output_field=column)
+
+
+def _one(pk: uuid.UUID, *conditions: Q, **more: Any) -> _One:
+    return _One(ForgetPassword.objects.filter(*conditions, pk=pk, **more))
+
+
+class _One:
+    """A single row, if it is as it must be; `update` tells whether it was."""
+
+    def __init__(self, rows: ForgetPasswordQuerySet) -> None:
+        self._rows = rows
+
+    def update(self, **changes: Any) -> bool:
+        return self._rows.update(**changes) == 1
+
+
+def spend(email_digest: str, today: date) -> bool:
+    """Count one guess; False where the day's or the row's budget is gone."""
+    if _spend(email_digest, today):
+        return True
+    GuessBudget.objects.bulk_create([GuessBudget(email_digest=email_digest, day=today)], ignore_conflicts=True)
+    return _spend(email_digest, today)
+
+
+def restore(email_digest: str) -> None:
+    """End the row of failures: the owner has proven to be the owner.
+
+    The day's count stays. Were it restored, whoever holds a handle of the address would see LOCKED turn into SENT,
+    and so learn that there is an account (docs/decisions).
+    """
+    GuessBudget.objects.filter(email_digest=email_digest).update(in_a_row=0)
+
+
+def _spend(email_digest: str, today: date) -> bool:
+    affordable = GuessBudget.objects.filter(
+        ~Q(day=today) | Q(used_today__lt=GUESSES_PER_DAY), in_a_row__lt=GUESSES_IN_A_ROW
+    )
+    return (
+        affordable.filter(email_digest=email_digest).update(
+            used_today=Case(
+                When(day=today, then=F("used_today") + 1),
+                default=Value(1),
+                output_field=models.PositiveSmallIntegerField(),
+            ),
+            day=today,
+            in_a_row=F("in_a_row") + 1,
+        )
+        == 1
+    )
+
+
+def turn_of(rank: int, due: datetime) -> datetime:
+    """The place in the queue of a mail that is due, the `rank`-th that its client has asked for within its limit."""
+    return due + TURN * (min(rank, TURNS) - 1)
+
+
+NOTHING_DUE: dict[str, Any] = {
+    "mail_due": Mail.NONE,
+    "mail_next_at": None,
+    "mail_turn_at": None,
+    "mail_claimed_at": None,
+    "mail_error": "",
+}
+
+
+def _of_address(email_digest: str) -> Q:
+    """Rows of the same address. One that was made without a digest shares nothing with another such row."""
+    return Q(email_digest=email_digest) if email_digest else Q(pk__in=())
+
+
+def _not_long_over(now: datetime) -> Q:
+    """Rows of which anything may still work, with an hour to spare where clocks differ. Nothing renews the others."""
+    open_since, link_since = now - 2 * OPEN_LIFETIME, now - conf.link_lifetime - OPEN_LIFETIME
+    looked = Q(looked_at=None) | Q(looked_at__gt=open_since)
+    return looked | Q(link_issued_at__gt=link_since) | ~Q(mail_due=Mail.NONE)
