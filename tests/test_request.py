@@ -205,8 +205,8 @@ def test_an_address_has_five_mails_an_hour(api: API, user: Any, later: Callable[
     answer = api.mutate("requestPasswordReset", email=email)
     assert answer["__typename"] == "RateLimitedError"
     assert answer["message"] == (
-        "No more mails to this address for now. If one has come: the link in the newest works for 60 minutes, "
-        "unless the account was changed or a mail was reported since."
+        "No more emails to this address for now. If one has come: the link in the newest works for 60 minutes, "
+        "unless the account was changed or an email was reported since."
     )
     assert answer["retryAfter"] == 3600 - 5 * 61
     later(seconds=answer["retryAfter"])
