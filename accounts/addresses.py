@@ -1,4 +1,4 @@
-"""E-mail addresses as typed, as stored, as compared, and as written on an envelope."""
+"""Email addresses as typed, as stored, as compared, and as written on an envelope."""
 
 import re
 import unicodedata
@@ -34,15 +34,15 @@ def clean_address(typed: str) -> str:
     to the plain ones. Raises InvalidInput.
     """
     if len(typed) > 4 * MAX_LENGTH:
-        raise InvalidInput("email", _("That is too long for an e-mail address."))
+        raise InvalidInput("email", _("That is too long for an email address."))
     local, at, domain = unicodedata.normalize("NFC", typed).rpartition("@")
     address = (without_invisible(local) + at + without_invisible(domain, keep=_JOINERS)).strip()
     if len(address) > MAX_LENGTH:
-        raise InvalidInput("email", _("That is too long for an e-mail address."))
+        raise InvalidInput("email", _("That is too long for an email address."))
     try:
         validate_email(fold(address))
     except ValidationError:
-        raise InvalidInput("email", _("That does not look like an e-mail address.")) from None
+        raise InvalidInput("email", _("That is not a valid email address.")) from None
     return address
 
 

@@ -114,6 +114,6 @@ def test_a_mail_says_from_when_on_its_code_and_its_link_work_and_how_long(
     for letter in (first, second, third):
         html = str(letter.message.alternatives[0][0])  # type: ignore[attr-defined]
         for text in (letter.text, html):
-            assert "It works for 10 minutes after the first mail with it." in text
-            assert "works once, for 60 minutes after the last mail with it." in text
+            assert "It works for 10 minutes after the first email with it." in text
+            assert "works once, for 60 minutes after the last email with it." in text
     assert first.text == second.text

@@ -101,13 +101,13 @@ def test_of_a_crowd_for_one_address_exactly_its_limit_passes(counting: str, sett
     assert crowd(lambda number: passes(rules.check_address_may_request, "digest", f"10.0.0.{number}")) == 5
 
 
-def test_requests_and_resends_share_the_addresss_limit_also_side_by_side(counting: str, settings: Any) -> None:
+def test_requests_and_resends_share_the_limit_of_the_address_also_side_by_side(counting: str, settings: Any) -> None:
     settings.PASSWORD_RESET_COOLDOWN = 0
     checks = (rules.check_address_may_request, rules.check_address_may_be_mailed)
     assert crowd(lambda number: passes(checks[number % 2], "digest", ADA)) == 5
 
 
-def test_of_an_addresss_mails_one_is_left_to_requests(counting: str, settings: Any, later: Callable[..., None]) -> None:
+def test_of_an_address_mails_one_is_left_to_requests(counting: str, settings: Any, later: Callable[..., None]) -> None:
     """A resend may be one that mails nobody; a request always brings the owner a link."""
     resend, request = rules.check_address_may_be_mailed, rules.check_address_may_request
     assert [passes(resend, "digest", ADA) for _ in range(5)] == [True] * 4 + [False]

@@ -19,13 +19,22 @@ from django.test import Client
 
 from accounts import transitions
 from accounts.choices import EventKind, Mail, State
+from accounts.conf import conf
 from accounts.mailing import mailer, smtp
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
+from accounts.passwords import hashing, policy
 from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CROWD = 50
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd waits for its turn however busy the machine is: nobody is sent away for that."""
+    monkeypatch.setattr(policy._turn, "patience", 60.0)
+    monkeypatch.setattr(hashing.slots(conf.HASH_CONCURRENCY), "patience", 60.0)
 
 
 def at_once(*calls: Callable[[API], Any]) -> list[Any]:

@@ -691,7 +691,7 @@ def test_the_doorbell_rings_for_the_fresh_link_once_and_without_another_look(
 # --- Rows without an address -----------------------------------------------------------------------------------------
 
 
-def test_rows_that_were_made_without_a_digest_are_not_one_anothers(make_user: MakeUser, user: Any) -> None:
+def test_rows_that_were_made_without_a_digest_share_nothing(make_user: MakeUser, user: Any) -> None:
     """A host may make a row by hand and leave its digest out: two such rows are not of one address for that."""
     theirs = ForgetPassword.objects.create(user=user, email=user.email)
     others = ForgetPassword.objects.create(user=make_user("grace@example.com"), email="grace@example.com")

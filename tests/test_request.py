@@ -105,7 +105,7 @@ def test_a_code_goes_to_the_owners_domain_and_to_no_other(
     assert api.verify(handle, letter.code)["__typename"] == "VerifyPasswordResetCodeSuccess"
 
 
-def test_an_address_that_would_be_decoded_into_anothers_gets_no_mail(
+def test_an_address_that_would_be_decoded_into_another_gets_no_mail(
     api: API, post: PostOffice, make_user: Callable[..., Any]
 ) -> None:
     make_user("=?utf-8?b?dmljdGlt?=@corp.example")
@@ -158,7 +158,7 @@ def test_a_key_is_good_for_an_hour(api: API, later: Callable[..., None]) -> None
     assert api.request(idempotencyKey=KEY)["requestId"] != first["requestId"]
 
 
-def test_a_key_is_answered_before_the_cooldown_and_the_addresss_limit(api: API, settings: Any) -> None:
+def test_a_key_is_answered_before_the_cooldown_and_the_limit_of_the_address(api: API, settings: Any) -> None:
     settings.THROTTLE_REQUEST_PER_EMAIL = "1/hour"
     first = api.request(idempotencyKey=KEY)
     assert api.mutate("requestPasswordReset", email="ada@example.com")["__typename"] == "RateLimitedError"
@@ -205,15 +205,15 @@ def test_an_address_has_five_mails_an_hour(api: API, user: Any, later: Callable[
     answer = api.mutate("requestPasswordReset", email=email)
     assert answer["__typename"] == "RateLimitedError"
     assert answer["message"] == (
-        "No more mails to this address for now. If one has come: the link in the newest works for 60 minutes, "
-        "unless the account was changed or a mail was reported since."
+        "No more emails to this address for now. If one has come: the link in the newest works for 60 minutes, "
+        "unless the account was changed or an email was reported since."
     )
     assert answer["retryAfter"] == 3600 - 5 * 61
     later(seconds=answer["retryAfter"])
     api.request(email)
 
 
-def test_resends_count_towards_the_addresss_limit(api: API, later: Callable[..., None], settings: Any) -> None:
+def test_resends_count_towards_the_limit_of_the_address(api: API, later: Callable[..., None], settings: Any) -> None:
     settings.THROTTLE_REQUEST_PER_EMAIL = "1/hour"
     reset = api.request()
     later(seconds=61)

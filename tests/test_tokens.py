@@ -285,7 +285,7 @@ def test_codes_are_counted_before_they_are_compared_and_apart_from_tokens(
         assert api.verify(handle, "000000")["__typename"] == "InvalidCodeError"
     refused = api.verify(handle, letter.code)
     assert refused["__typename"] == "RateLimitedError"
-    assert "The link in the newest mail works all the same" in refused["message"]
+    assert "The link in the newest email works all the same" in refused["message"]
     assert record_of(handle).attempts == 2
     assert api.reset(letter.token)["__typename"] == "ResetPasswordSuccess"
 

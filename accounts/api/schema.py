@@ -94,7 +94,7 @@ class Mutation:
         )
         return RequestPasswordResetSuccess(reset=_shown(record))
 
-    @strawberry.mutation(description="Mail the same code and link again, after the cooldown.")
+    @strawberry.mutation(description="Email the same code and link again, after the cooldown.")
     def resend_password_reset_code(
         self, info: strawberry.Info, input: Annotated[ResendPasswordResetCodeInput, _ARGUMENT]
     ) -> ResendPasswordResetCodePayload:
@@ -102,7 +102,7 @@ class Mutation:
         return ResendPasswordResetCodeSuccess(reset=_shown(record))
 
     @strawberry.mutation(
-        description="Trade the mailed code for a short-lived reset token. Counts an attempt before it compares."
+        description="Trade the emailed code for a short-lived reset token. Counts an attempt before it compares."
     )
     def verify_password_reset_code(
         self, info: strawberry.Info, input: Annotated[VerifyPasswordResetCodeInput, _ARGUMENT]
@@ -113,7 +113,7 @@ class Mutation:
         )
 
     @strawberry.mutation(
-        description="Set the new password with a reset token (from verifyPasswordResetCode, or out of the mailed "
+        description="Set the new password with a reset token (from verifyPasswordResetCode, or out of the emailed "
         "link). Single use. Signs nobody in."
     )
     def reset_password(
@@ -122,7 +122,7 @@ class Mutation:
         return ResetPasswordSuccess(reset=_shown(verbs.reset(input.reset_token, input.new_password, _client(info))))
 
     @strawberry.mutation(
-        description="Is this token (from a code or a mailed link) still good? Spends nothing; lets a page say "
+        description="Is this token (from a code or an emailed link) still good? Spends nothing; lets a page say "
         '"expired" before anybody types a password.'
     )
     def check_reset_token(
@@ -137,7 +137,7 @@ class Mutation:
         return CheckPasswordSuccess(score=verbs.check_password(input.new_password, input.reset_token, _client(info)))
 
     @strawberry.mutation(
-        description="Give a reset up: its code and code token die; the mailed link stays the mailbox owner's."
+        description="Give a reset up: its code and code token die; the emailed link stays the mailbox owner's."
     )
     def cancel_password_reset(
         self, info: strawberry.Info, input: Annotated[CancelPasswordResetInput, _ARGUMENT]
@@ -145,8 +145,8 @@ class Mutation:
         return CancelPasswordResetSuccess(reset=_shown(verbs.cancel(input.request_id, _client(info))))
 
     @strawberry.mutation(
-        description='"This was not me", from the link in a mail: kills every open reset of the account; after a '
-        "completed one it also replaces the password by a random one, ends the sessions and mails the owner a fresh "
+        description='"This was not me", from the link in an email: ends every open reset of the account; after a '
+        "completed one it also replaces the password by a random one, ends the sessions and emails the owner a fresh "
         "link."
     )
     def report_password_reset(

@@ -26,14 +26,14 @@ from .errors import (
 @strawberry.enum(description="Where a reset stands. It moves alike for every address, with an account or without.")
 class PasswordResetStatus(enum.Enum):
     QUEUED = strawberry.enum_value("QUEUED", description="Accepted; the mailer has not looked at it yet.")
-    SENT = strawberry.enum_value("SENT", description="If there is an account, its mail is on the way.")
+    SENT = strawberry.enum_value("SENT", description="If there is an account, its email is on the way.")
     VERIFIED = strawberry.enum_value("VERIFIED", description="The code was right; its token waits for the password.")
     COMPLETED = strawberry.enum_value("COMPLETED", description="The new password is set.")
     EXPIRED = strawberry.enum_value(
-        "EXPIRED", description="The time shown is over; a late mail's code may still work, and a resend may help."
+        "EXPIRED", description="The time shown is over; a late email's code may still work, and a resend may help."
     )
-    LOCKED = strawberry.enum_value("LOCKED", description="Too many wrong codes; a mailed link goes on working.")
-    CANCELLED = strawberry.enum_value("CANCELLED", description="Given up; a mailed link goes on working.")
+    LOCKED = strawberry.enum_value("LOCKED", description="Too many wrong codes; an emailed link goes on working.")
+    CANCELLED = strawberry.enum_value("CANCELLED", description="Given up; an emailed link goes on working.")
 
 
 Record = strawberry.Parent[models.ForgetPassword]
@@ -58,7 +58,7 @@ class PasswordReset:
         return PasswordResetStatus[record.status(_attempts_left(record), timezone.now())]
 
     @strawberry.field(
-        description="Two words shown on the page and printed in the mail: they tell your mail from one that somebody "
+        description="Two words shown on the page and printed in the email: they tell your email from one that "
         "else asked for."
     )
     def match_phrase(self, record: Record) -> str:
@@ -68,11 +68,13 @@ class PasswordReset:
     def attempts_left(self, record: Record) -> int:
         return _attempts_left(record)
 
-    @strawberry.field(description="The newest code works until then at least, a late mail's longer; null while queued.")
+    @strawberry.field(
+        description="The newest code works until then at least, a late email's longer; null while queued."
+    )
     def expires_at(self, record: Record) -> datetime | None:
         return record.expires_at
 
-    @strawberry.field(description="When another mail may be asked for.")
+    @strawberry.field(description="When another email may be requested.")
     def resend_available_at(self, record: Record) -> datetime:
         return record.resend_available_at
 
@@ -89,13 +91,13 @@ def _attempts_left(record: models.ForgetPassword) -> int:
 class PasswordPolicy:
     code_length: int = strawberry.field(description="Digits of a code.")
     code_lifetime_seconds: int = strawberry.field(
-        description="How long a code works, from the mail that first brings it."
+        description="How long a code works, from the email that first brings it."
     )
     link_lifetime_seconds: int = strawberry.field(
-        description="How long a link works, from the last mail that brings it."
+        description="How long a link works, from the last email that brings it."
     )
     token_lifetime_seconds: int = strawberry.field(description="How long a proven code waits for the new password.")
-    cooldown_seconds: int = strawberry.field(description="The least pause between two mails.")
+    cooldown_seconds: int = strawberry.field(description="The least pause between two emails.")
     min_password_length: int = strawberry.field(description="Code points, after NFC.")
     max_password_length: int = strawberry.field(description="Code points, after NFC.")
     rules: list[str] = strawberry.field(description="The policy in sentences, to show beside the field.")
@@ -110,14 +112,14 @@ class RequestPasswordResetInput:
     idempotency_key: str | None = strawberry.field(
         default=None,
         description="A random string of 22 characters or more, made by the client for this one intention. Repeating it "
-        "within an hour answers with the same reset and mails nothing.",
+        "within an hour answers with the same reset and emails nothing.",
     )
     locale: str | None = strawberry.field(
-        default=None, description="The language of the mails, such as en or pt-BR; otherwise Accept-Language decides."
+        default=None, description="The language of the emails, such as en or pt-BR; otherwise Accept-Language decides."
     )
 
 
-@strawberry.input(description="Which reset to mail again.")
+@strawberry.input(description="Which reset to email again.")
 class ResendPasswordResetCodeInput:
     request_id: ID = strawberry.field(description="From requestPasswordReset.")
 
@@ -130,13 +132,13 @@ class VerifyPasswordResetCodeInput:
 
 @strawberry.input(description="The new password, and the right to set it.")
 class ResetPasswordInput:
-    reset_token: str = strawberry.field(description="From verifyPasswordResetCode, or out of the mailed link.")
+    reset_token: str = strawberry.field(description="From verifyPasswordResetCode, or out of the emailed link.")
     new_password: str = strawberry.field(description="As typed: nothing is trimmed or cut.")
 
 
 @strawberry.input(description="A token to ask about.")
 class CheckResetTokenInput:
-    reset_token: str = strawberry.field(description="From verifyPasswordResetCode, or out of the mailed link.")
+    reset_token: str = strawberry.field(description="From verifyPasswordResetCode, or out of the emailed link.")
 
 
 @strawberry.input(description="A password to try.")
@@ -152,11 +154,11 @@ class CancelPasswordResetInput:
     request_id: ID = strawberry.field(description="From requestPasswordReset.")
 
 
-@strawberry.input(description="The report token of a mail.")
+@strawberry.input(description="The report token of an email.")
 class ReportPasswordResetInput:
     report_token: str = strawberry.field(
-        description='Out of the mail\'s "this was not me" link. It works once: for seven days after the change of the '
-        "password, or else after the last mail that could lead to one."
+        description='Out of the email\'s "this was not me" link. It works once: for seven days after the change of the '
+        "password, or else after the last email that could lead to one."
     )
 
 
@@ -168,7 +170,7 @@ class RequestPasswordResetSuccess:
     reset: PasswordReset = strawberry.field(description="Keep its requestId: nobody else has it.")
 
 
-@strawberry.type(description="The mail is on its way again, if there is anybody to mail.")
+@strawberry.type(description="The email is on its way again, if there is anybody to email.")
 class ResendPasswordResetCodeSuccess:
     reset: PasswordReset = strawberry.field(description="The reset, as it stands now.")
 
@@ -195,7 +197,7 @@ class CheckPasswordSuccess:
     score: int = strawberry.field(description="0 to 4.")
 
 
-@strawberry.type(description="The reset is over; a link that was mailed stays the mailbox owner's.")
+@strawberry.type(description="The reset is over; a link that was emailed stays the mailbox owner's.")
 class CancelPasswordResetSuccess:
     reset: PasswordReset = strawberry.field(description="The reset, as it stands now.")
 

@@ -34,12 +34,12 @@ Told = Text | Callable[[float], str]
 
 _SLOW_DOWN = _("Too many requests from your network. Please wait a little.")
 _GUESSED = _(
-    "Too many codes from your network. The link in the newest mail works all the same; if it is too old, start a "
+    "Too many codes from your network. The link in the newest email works all the same; if it is too old, start a "
     "new reset."
 )
 _REFUSED = _(
-    "Too many links from your network did not work. A good one works all the same: please use that of the newest mail, "
-    "or start a new reset."
+    "Too many links from your network did not work. A good one works all the same: please use that of the newest "
+    "email, or start a new reset."
 )
 _USED = _("This link or token was used too often in the last hour. Please wait, or start a new reset.")
 _ASKED = _("You are asking about this reset too often. Please wait a little.")
@@ -233,10 +233,10 @@ def _enough() -> str:
     """Why an address gets no more mails, true for every address and for everything that may have happened to it."""
     minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
     told = ngettext(
-        "No more mails to this address for now. If one has come: the link in the newest works for %d minute, "
-        "unless the account was changed or a mail was reported since.",
-        "No more mails to this address for now. If one has come: the link in the newest works for %d minutes, "
-        "unless the account was changed or a mail was reported since.",
+        "No more emails to this address for now. If one has come: the link in the newest works for %d minute, "
+        "unless the account was changed or an email was reported since.",
+        "No more emails to this address for now. If one has come: the link in the newest works for %d minutes, "
+        "unless the account was changed or an email was reported since.",
         minutes,
     )
     return told % minutes

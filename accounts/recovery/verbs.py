@@ -100,7 +100,7 @@ def resend(handle: str, client: Client) -> ForgetPassword:
         return record  # its first mail is still due
     if record.resends >= MAX_RESENDS:
         closes = (record.looked_at or now) + OPEN_LIFETIME
-        message = _("This reset has been mailed as often as it can be. Please start a new one.")
+        message = _("This reset has been emailed as often as possible. Please start a new one.")
         raise RateLimited((closes - now).total_seconds(), message, limit="resends")
     rules.check_address_may_be_mailed(record.email_digest, client.ip)
     mail = Mail.LINK if shown == Status.LOCKED else Mail.CODE
@@ -115,7 +115,7 @@ def resend(handle: str, client: Client) -> ForgetPassword:
 
 
 def verify(handle: str, code: str, client: Client) -> Verified:
-    """Trade the mailed code for a token. Every well-formed guess is counted before it is compared.
+    """Trade the emailed code for a token. Every well-formed guess is counted before it is compared.
 
     Counted first, and each count committed on its own, so that neither parallel guesses nor a crash in between get a
     comparison for nothing. Only the client's count is given back for a right one: others may share its address. Raises
@@ -131,7 +131,7 @@ def verify(handle: str, code: str, client: Client) -> Verified:
         raise _locked()
     digits = _digits(code)
     if len(digits) != conf.PASSWORD_RESET_CODE_LENGTH:
-        raise InvalidCode(attempts_left(record, now), _("That is not how a code looks."))
+        raise InvalidCode(attempts_left(record, now), _("A code has %d digits.") % conf.PASSWORD_RESET_CODE_LENGTH)
     guess = rules.count_guess()
     if not transitions.count_attempt(record.pk, now):
         rules.give_guess_back(guess)
