@@ -1,6 +1,6 @@
-"""The transitions of a reset, each one conditional UPDATE whose row count decides.
+"""The transitions of a reset. Each is one conditional UPDATE, and its row count says whether it happened.
 
-Nothing here is read, changed in Python and saved back: of fifty parallel calls exactly one finds the row as it must be.
+Nothing is read, changed in Python and saved back, so of fifty parallel calls exactly one succeeds.
 `updated_at` is set by hand throughout, for `QuerySet.update()` touches no `auto_now`. The holder's transitions come
 first, then the mailer's, then those of the guesses that an address has left.
 """
@@ -39,7 +39,7 @@ def count_attempt(pk: uuid.UUID, now: datetime) -> bool:
 
 
 def verify(pk: uuid.UUID, generation: int, now: datetime) -> bool:
-    """Spend the code of this generation. A mail still due would only bring a newer code, so it is called off."""
+    """Spend the code of this generation. A mail that is still due would bring a newer code, so it is cancelled."""
     return _one(
         pk,
         state__in=(State.QUEUED, State.SENT),
@@ -85,7 +85,7 @@ def resend(pk: uuid.UUID, mail: Mail, now: datetime, rank: int) -> bool:
 
 
 def cancel(pk: uuid.UUID, now: datetime) -> bool:
-    """Give up code and token. A code mail still due becomes a link mail: accepted is mailed, cancelled or not."""
+    """Give up code and token. A CODE mail that is due becomes a LINK mail: what was accepted is mailed all the same."""
     code_is_due = Q(mail_due=Mail.CODE)
     return _one(pk, state__in=OPEN_STATES).update(
         state=State.CANCELLED,
@@ -97,7 +97,7 @@ def cancel(pk: uuid.UUID, now: datetime) -> bool:
 
 
 def complete(pk: uuid.UUID, allowed: Q, user_id: Any, address: str, now: datetime) -> bool:
-    """Finish the reset, where `allowed` still holds, and owe the owner the news.
+    """Complete the reset if `allowed` still holds, and make the news to the owner due.
 
     What was typed gives way to the account's own address, which has just been proven: there the news goes.
     """
@@ -118,10 +118,10 @@ def complete(pk: uuid.UUID, allowed: Q, user_id: Any, address: str, now: datetim
 
 
 def hold(pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[ForgetPassword]:
-    """Lock a reset and every one of its account that is under way, by user or by address; returns them as they are.
+    """Lock a reset and all open ones of its account, by user or by address. Returns them.
 
-    In the order of their keys, and before anything else is locked: so no two callers can wait for each other. What
-    ran out long ago is left alone: strangers can add to it day by day, and no owner shall wait for all of it.
+    Always lock in primary-key order and before anything else, so that callers cannot deadlock. Skip long-expired rows:
+    a stranger can create any number.
     """
     same_account = _of_address(email_digest) | (Q() if user_id is None else Q(user_id=user_id))
     under_way = Q(superseded_at=None) & ~Q(state=State.COMPLETED) & _not_long_over(now)
@@ -130,12 +130,12 @@ def hold(pk: uuid.UUID, user_id: Any, email_digest: str, now: datetime) -> list[
 
 
 def supersede(pks: Collection[uuid.UUID], now: datetime) -> None:
-    """End resets that are held. Nothing of them works any more, and their holders are not told."""
+    """End resets that are locked by `hold`. Nothing of them works any more; their holders are not told."""
     ForgetPassword.objects.filter(pk__in=pks).update(superseded_at=now, updated_at=now, **NOTHING_DUE)
 
 
 def report(pk: uuid.UUID, now: datetime) -> bool:
-    """Note, once, that the owner disowns a reset: a killed one, or a completed one while it is the latest."""
+    """Record, once, that the owner reports a reset: a superseded one, or a completed one that is the latest."""
     since = now - REPORT_LIFETIME
     ended = ~Q(state=State.COMPLETED) & Q(link_issued_at__gt=since) & ~Q(email="")
     return _one(pk, ended | (_latest() & Q(completed_at__gt=since)), reported_at=None).update(
@@ -144,14 +144,14 @@ def report(pk: uuid.UUID, now: datetime) -> bool:
 
 
 def are_locked(user_id: Any, email_digest: str) -> bool:
-    """Whether a report has left the account, or one of those of a shared address, with a password nobody knows."""
+    """Whether a report has replaced the password of the account, or of one that shares its address."""
     of_address = _of_address(email_digest) & Q(user_id__isnull=False)
     of_account = of_address if user_id is None else Q(user_id=user_id)
     return ForgetPassword.objects.filter(of_account, _latest(), reported_at__isnull=False).exists()
 
 
 def stamp_looked(found: Mapping[uuid.UUID, tuple[Any, str]], now: datetime) -> int:
-    """Note what a look has found: of each row the user's primary key, if there is exactly one, and the address.
+    """Store what Look found: for each record the user's primary key, if there is exactly one, and the address.
 
     To their holders all rows are SENT, whatever was found, and all by one statement of the same form, so that
     neither its length nor an order tells anybody apart. Their mail stays due: a stranger's is rehearsed.
@@ -169,7 +169,7 @@ def stamp_looked(found: Mapping[uuid.UUID, tuple[Any, str]], now: datetime) -> i
 
 
 def claim(rows: ForgetPasswordQuerySet, now: datetime, limit: int, *, in_turn: bool = False) -> list[uuid.UUID]:
-    """Take some due mails for the length of a lease; the claim is what starts the life of code and link.
+    """Claim mails that are due, for the length of a lease. The claim starts the life of code and link.
 
     Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
     for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
@@ -203,14 +203,14 @@ def claim(rows: ForgetPasswordQuerySet, now: datetime, limit: int, *, in_turn: b
 
 
 def release(pks: Iterable[uuid.UUID], claimed_at: datetime) -> int:
-    """Give claims back that were never used; the try does not count. Fenced."""
+    """Release claims that were not used. The try does not count. Fenced."""
     return ForgetPassword.objects.filter(pk__in=list(pks), mail_claimed_at=claimed_at).update(
         mail_claimed_at=None, mail_attempts=F("mail_attempts") - 1
     )
 
 
 def settle(pks: Collection[uuid.UUID], mail: str, claimed_at: datetime, now: datetime) -> int:
-    """Nothing is owed any more. Fenced: only the claim that is still in force may say so."""
+    """Mark mails as sent: nothing is due any more. Fenced: only the claim that still holds may say so."""
     settled = ForgetPassword.objects.filter(pk__in=pks, mail_due=mail, mail_claimed_at=claimed_at)
     return settled.update(updated_at=now, **NOTHING_DUE)
 
@@ -225,7 +225,7 @@ def postpone(
     now: datetime,
     behind: timedelta = timedelta(),
 ) -> bool:
-    """Release a claim after a failure; without `retry_at` the mail is dead until somebody revives it. Fenced.
+    """Release a claim after a failure. Without `retry_at` the mail is dead until it is revived. Fenced.
 
     `behind` is how much later than it is due again its turn comes.
     """
@@ -236,7 +236,7 @@ def postpone(
 
 
 def revive(rows: ForgetPasswordQuerySet, now: datetime) -> int:
-    """Give dead mails another full set of tries; returns how many there were."""
+    """Give dead mails all their tries again. Returns how many there were."""
     return (
         rows.filter(mail_next_at=None)
         .exclude(mail_due=Mail.NONE)
@@ -253,7 +253,7 @@ def _latest() -> Q:
 
 
 def _if(condition: Q, field: str, value: Any) -> Case:
-    """A new value for a field where the condition holds; elsewhere the field keeps what it has."""
+    """A new value for a field where the condition holds, and its present value elsewhere."""
     new = value if hasattr(value, "resolve_expression") else Value(value)
     column = cast("models.Field[Any, Any]", ForgetPassword._meta.get_field(field))
     return Case(When(condition, then=new), default=F(field), output_field=column)
@@ -264,7 +264,7 @@ def _one(pk: uuid.UUID, *conditions: Q, **more: Any) -> _One:
 
 
 class _One:
-    """A single row, if it is as it must be; `update` tells whether it was."""
+    """A single row, if it meets the conditions; `update` returns whether it did."""
 
     def __init__(self, rows: ForgetPasswordQuerySet) -> None:
         self._rows = rows
@@ -282,7 +282,7 @@ def spend(email_digest: str, today: date) -> bool:
 
 
 def restore(email_digest: str) -> None:
-    """End the row of failures: the owner has proven to be the owner.
+    """Reset the count of wrong codes in a row, once the owner has proven to be the owner.
 
     The day's count stays. Were it restored, whoever holds a handle of the address would see LOCKED turn into SENT,
     and so learn that there is an account (docs/decisions).
@@ -309,7 +309,7 @@ def _spend(email_digest: str, today: date) -> bool:
 
 
 def turn_of(rank: int, due: datetime) -> datetime:
-    """The place in the queue of a mail that is due, the `rank`-th that its client has asked for within its limit."""
+    """When the turn of a mail comes that is the `rank`-th of its client."""
     return due + TURN * (min(rank, TURNS) - 1)
 
 
@@ -328,7 +328,7 @@ def _of_address(email_digest: str) -> Q:
 
 
 def _not_long_over(now: datetime) -> Q:
-    """Rows of which anything may still work, with an hour to spare where clocks differ. Nothing renews the others."""
+    """Rows of which something may still work, with an hour to spare for clocks that differ."""
     open_since, link_since = now - 2 * OPEN_LIFETIME, now - conf.link_lifetime - OPEN_LIFETIME
     looked = Q(looked_at=None) | Q(looked_at__gt=open_since)
     return looked | Q(link_issued_at__gt=link_since) | ~Q(mail_due=Mail.NONE)

@@ -34,7 +34,7 @@ def tell_scheme(environ: dict[str, Any]) -> None:
 
 
 class Request(WSGIRequest):
-    """A request whose Content-Type may say what it likes.
+    """A request that tolerates a malformed Content-Type.
 
     Django raises on a charset that is none (RFC 2231's `charset*=x''%FF`), which nobody catches there, and decodes the
     query string by whatever codec is named, even one that makes no text. Here an unreadable Content-Type counts as

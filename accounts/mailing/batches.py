@@ -1,4 +1,4 @@
-"""A batch of mails in hand: claimed together, rendered and sent one by one, marked in small groups."""
+"""A batch of mails: claimed together, rendered and sent one by one, marked as sent in small groups."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .smtp import UNANSWERED, Connection, TooManyConnections, classify
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 2.0
-"""Within this time of a claim its mail is begun or the claim given back; far below any lease."""
+"""A claimed mail is begun within this time, or its claim released. Far below any lease."""
 MARK_SECONDS = 0.05
-"""How long a mail that the server has taken may wait for its mark, so that several share one statement."""
+"""How long the mark of a sent mail may wait, so that several marks share one statement."""
 MARK_MAILS = 10
-"""As many may wait, and so are mailed twice at the most by each thread of a process that is killed."""
+"""How many marks may wait. A thread of a process that is killed repeats so many mails at most."""
 MAX_BACKOFF = timedelta(hours=1)
 
 
@@ -45,7 +45,7 @@ class _Outcome(NamedTuple):
 
 
 class Batch:
-    """Rows that are claimed together, with all that their mails need fetched together.
+    """Records that were claimed together, with all that their mails need, fetched together.
 
     One thread sends them. Others may relieve it meanwhile, so what both touch changes hands under a lock, and is
     written to the database by whoever took it.
@@ -67,14 +67,14 @@ class Batch:
         self._lock = threading.Lock()
 
     def next(self) -> ForgetPassword | None:
-        """The mail whose turn is first; None where none is left, or it is too late to begin one."""
+        """The next record to mail. None if no one is left, or BATCH_SECONDS have passed."""
         with self._lock:
             may_begin = self._waiting and time.monotonic() - self._begun < BATCH_SECONDS
             self._sending = self._waiting.pop(0) if may_begin else None
             return self._sending
 
     def send(self, record: ForgetPassword, connection: Connection) -> None:
-        """Render and send one mail, or rehearse that of a decoy, and mark it, soon or at once."""
+        """Render and send one mail, or rehearse a decoy's, and mark it soon or at once."""
         try:
             with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest))
             mailbox, message = _mail_of(record, with_code=with_code)
@@ -94,7 +94,7 @@ class Batch:
             self.mark()
 
     def mark(self) -> None:
-        """Note that nothing more is owed for what has been sent, and then write its lines of the timelines.
+        """Mark what was sent, so that nothing is due for it any more, and then write the timelines.
 
         The mark is all that stands between a crash and a second copy of a mail. Where the database does not take it,
         it is kept, to be tried again.
@@ -120,7 +120,7 @@ class Batch:
                 )
 
     def relieve(self) -> None:
-        """Do for the sending thread what it should have done by now."""
+        """If the sender is stuck in SMTP, write marks older than MARK_SECONDS and release mails after BATCH_SECONDS."""
         now = time.monotonic()
         if self._unmarked and now - self._marked >= MARK_SECONDS:
             self.mark()
@@ -128,11 +128,11 @@ class Batch:
             self._give_back()
 
     def is_over(self) -> bool:
-        """Whether its lease has ended, so that no mark of it would be heard any more."""
+        """Whether the lease has ended: the fence refuses every later mark."""
         return time.monotonic() - self._begun >= conf.MAIL_LEASE_SECONDS
 
     def close(self) -> None:
-        """Mark what was sent and give back the rest, also the mail that is just being sent."""
+        """Mark what was sent and release the rest, the mail that is just being sent included."""
         with self._lock:
             if self._sending is not None:
                 self._waiting.insert(0, self._sending)
@@ -143,7 +143,7 @@ class Batch:
             self._give_back()
 
     def _give_back(self) -> None:
-        """Release what has not been begun. Fenced as all else: a mark that comes later finds no row."""
+        """Release what has not been begun. Fenced: a later mark finds no row."""
         with self._lock:
             records, self._waiting = self._waiting, []
         if records:
@@ -155,7 +155,7 @@ class Batch:
             self._unmarked.append(_Outcome(record, kind, reason))
 
     def _put_off(self, record: ForgetPassword, error: Exception) -> None:
-        """Release the claim; the mail is due again later, or dead where another try cannot help."""
+        """Release the claim after a failure. The mail is due again later, or dead if another try cannot help."""
         failure, now = classify(error), timezone.now()
         twice_unanswered = failure.reason == record.mail_error == UNANSWERED
         dead = failure.permanent or twice_unanswered or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
@@ -215,7 +215,7 @@ def _mail_of(record: ForgetPassword, *, with_code: bool) -> tuple[Mailbox, Email
 
 
 def _mailbox_of(record: ForgetPassword) -> Mailbox:
-    """Who may reset by what is true now: an account may have been closed, or moved, since it was looked up."""
+    """The mailbox as of now: the account may have been closed, or moved, since it was looked up."""
     if record.superseded_at is not None:
         return Mailbox(reason="superseded")
     if record.user is None:
@@ -227,7 +227,7 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
 
 
 def _behind(record: ForgetPassword) -> timedelta:
-    """How far behind others' a mail stands for those that its client had asked for before; a retry stays as far."""
+    """How far the mail stands behind its due time, for what its client requested before. A retry keeps it."""
     return record.mail_turn_at - record.mail_next_at if record.mail_turn_at and record.mail_next_at else timedelta()
 
 
@@ -236,6 +236,6 @@ def _may_carry_a_code(record: ForgetPassword, budget: GuessBudget | None) -> boo
 
 
 def _backoff(attempts: int) -> timedelta:
-    """Doubles with every try, up to an hour; a random half keeps a crowd of mails from returning as a crowd."""
+    """The pause before the next try. It doubles up to an hour; half of it is random, so that retries spread."""
     longest = min(timedelta(seconds=conf.MAIL_RETRY_SECONDS * 2 ** min(attempts - 1, 20)), MAX_BACKOFF)
     return random.uniform(0.5, 1.0) * longest  # nosec B311 # noqa: S311 (spreads load, guards nothing)

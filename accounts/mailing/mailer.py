@@ -1,7 +1,7 @@
-"""The two steps that turn a row into a mail: Look finds the account, Send mails it.
+"""The two steps from a record to a mail: Look finds the account, Send mails it.
 
-They are apart so that the public status, which Look moves, never depends on how a mail fared, and hence never on
-whether there was one. Either step may be repeated, by anybody, at any time: the row says what is still owed.
+The public status is moved by Look alone. So it cannot depend on how a mail went, or on whether there was one. Any
+process may repeat either step at any time, for the record says what is still due.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ LOOK_BATCH = 100
 
 
 class Found(NamedTuple):
-    """What one Look found: how many rows it looked at, and which are to be sent: all, for a decoy is rehearsed."""
+    """How many records one Look has looked up, and which have a mail due: all of them, for decoys are rehearsed."""
 
     looked: int
     owed: list[uuid.UUID]
 
 
 def look() -> Found:
-    """Find the accounts of the oldest rows that nobody has looked at, and show all of them SENT in one commit."""
+    """Look up the accounts of the oldest new records, and show all of them SENT in one commit."""
     waiting = ForgetPassword.objects.not_looked()
-    if not waiting.exists():  # the usual answer, which must not cost SQLite's one write lock
+    if not waiting.exists():  # the usual case, which must not take SQLite's one write lock
         return Found(0, [])
     with transaction.atomic():
         rows = list(waiting.select_for_update(skip_locked=True, of=("self",))[:LOOK_BATCH])
-        now = timezone.now()  # before the look-up: what is shown must not tell how long that took
+        now = timezone.now()  # before the look-up, so that the shown time does not tell how long it took
         mailboxes = find_mailboxes({row.email for row in rows})
         found = {row.pk: mailboxes[row.email] for row in rows}
         transitions.stamp_looked({row.pk: _finding(row, found[row.pk]) for row in rows}, now)
-        # A line for every row, also where all is well: one more statement for strangers alone could be measured.
+        # A line for every record: a statement for strangers alone could be measured.
         PasswordResetEvent.objects.bulk_create(
             PasswordResetEvent(record_id=pk, kind=EventKind.LOOKED_UP, reason=mailbox.reason or "found")
             for pk, mailbox in found.items()
@@ -61,7 +61,7 @@ def send_due(
     in_turn: bool = False,
     on_claim: Callable[[int], None] | None = None,
 ) -> int:
-    """Claim up to `limit` mails by their turns, and send them; returns how many were claimed.
+    """Claim up to `limit` mails by their turns and send them. Returns how many were claimed.
 
     With `in_turn`, none is claimed before its turn has come. `on_claim` is told how many there are before the first of
     them is sent. Raises TooManyConnections where the server serves others of this process, and not this one as well.
@@ -70,7 +70,7 @@ def send_due(
 
 
 def send(pk: uuid.UUID, connection: Connection) -> bool:
-    """Send the mail that this row owes; True where the server took it.
+    """Send the mail that is due for this record. Returns whether the server took it.
 
     False where it owes none, somebody else sends it, or it failed and has been put off.
     """
@@ -79,7 +79,7 @@ def send(pk: uuid.UUID, connection: Connection) -> bool:
 
 
 def relieve() -> None:
-    """Mark and give back what senders cannot, being held up by the mail server or let down by the database.
+    """Relieve every open batch; raise the last error after all were tried.
 
     What fails is raised once every batch has had its turn.
     """
@@ -98,13 +98,13 @@ def relieve() -> None:
 
 
 def let_go() -> None:
-    """Give back what this process has claimed and not finished; for one that must end now."""
+    """Close every open batch, for a process that must end now."""
     for batch in list(_in_hand):
         batch.close()
 
 
 def forget() -> None:
-    """Drop all that is in hand, in a process that has been forked: it is the parent's."""
+    """Drop the open batches in a forked process: they are the parent's."""
     _in_hand.clear()
     smtp.forget()
 
@@ -140,6 +140,6 @@ def _send(
 
 
 def _finding(row: ForgetPassword, mailbox: Mailbox) -> tuple[Any, str]:
-    """The one account of a row, by primary key, and the address to keep: a stranger's is wiped."""
+    """The one account of a record, by primary key, and the address to keep: a stranger's is wiped."""
     user = mailbox.users[0].pk if len(mailbox.users) == 1 else None
     return user, "" if mailbox.reason == "unknown" else row.email

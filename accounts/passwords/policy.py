@@ -173,9 +173,9 @@ class StrengthValidator:
 
 
 def _score(password: str) -> int:
-    """zxcvbn's score of as much as it can take of what is left when whatever stands there thrice stands there once.
+    """zxcvbn's score of the first STRENGTH_INPUT code points, once repetitions are collapsed.
 
-    It knows repetitions, but not those that go on beyond what it is given.
+    It finds repetitions itself, but not those that are longer than what it is given.
     """
     once = _REPETITION.sub(r"\1", password[:MAX_PASSWORD_LENGTH])[:STRENGTH_INPUT]
     with _zxcvbn:
