@@ -45,14 +45,13 @@ def is_there(name: str, words: frozenset[str]) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_has_its_parts(page: Path) -> None:
-    title, blank, date, gap, status, *rest = page.read_text().split("\n")
+    title, date, status, *rest = page.read_text().split("\n\n")
     assert title.startswith("# ")
-    assert (blank, gap) == ("", "")
-    assert page.name.startswith(date)
-    found = STATUS.fullmatch(status)
+    assert page.name.startswith(f"{date}-why-")
+    found = STATUS.fullmatch(" ".join(status.split()))
     assert found, status
     assert found["page"] is None or (FOLDER / found["page"]).exists()
-    parts = [line for line in rest if line.startswith("## ")]
+    parts = [paragraph for paragraph in rest if paragraph.startswith("## ")]
     assert [part for part in parts if part != "## What was weighed"] == ["## Context", "## Decision", "## Consequences"]
 
 
