@@ -1,4 +1,4 @@
-"""Who, if anybody, an address belongs to: the rules for look-alikes, duplicates and accounts beyond recovery."""
+"""Which accounts an address belongs to: the rules for look-alikes, duplicates and accounts that cannot be recovered."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Mailbox:
 def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     """Look several typed addresses up with one query. A blank one, as a wiped one is, is nobody's and never asked for.
 
-    The database proposes, by case-insensitive match; Python disposes, for databases differ in what they call equal, and
-    one of them takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
+    The database finds candidates by a case-insensitive match, and Python decides: databases differ in what they call
+    equal, and one takes a dotless i for an i (CVE-2019-19844). Mail only ever goes to the stored address.
 
     Of the accounts that share an address, the oldest MOST_ACCOUNTS are found, and the others are not even read: a mail
     must not grow with every account that somebody signs up or moves there. On a large table this wants the index that

@@ -58,7 +58,7 @@ def test_when_the_site_has_had_enough_wrong_codes_none_is_compared(
     refused = api.verify(handle, code or "000000")
     assert (refused["__typename"], refused["retryAfter"]) == ("RateLimitedError", 3600)
     assert refused["message"] == (
-        "Codes are not accepted just now. The link in the mail works instead, for 60 minutes."
+        "Codes are not accepted just now. The link in the email works instead, for 60 minutes."
     )
 
 

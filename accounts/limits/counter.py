@@ -23,24 +23,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 15.0
-"""How often one call, and no other, asks a Redis that did not answer whether it is back."""
+"""How often one call tries a Redis that did not answer."""
 FALLEN_BACK = "memory, redis is down"
 
 T = TypeVar("T")
 
 
 def take(windows: Sequence[Window], wanted: int = 1) -> Taken:
-    """Count as many of `wanted` as all the windows have room for, in each of them, in one step.
+    """Count up to `wanted` in all windows at once: as many as every one of them has room for.
 
-    What finds no room is not counted anywhere, so that asking in vain puts nothing off. Wanting 0 only asks for waits.
-    Never raises.
+    What is refused is not counted anywhere. With 0, only the waits are asked for. Never raises.
     """
     now = time.time()
     return _counted(lambda redis: redis.take(windows, wanted, now), lambda: _memory.take(windows, wanted, now))
 
 
 def give_back(windows: Sequence[Window], taken: Taken, count: int) -> None:
-    """Take back `count` of what was counted. Where it is counted elsewhere by now, nothing happens. Never raises."""
+    """Take back `count` of what was counted, unless it is counted elsewhere by now. Never raises."""
     if count > 0:
         _counted(
             lambda redis: redis.give_back(windows, taken.stamp, count),
@@ -49,7 +48,7 @@ def give_back(windows: Sequence[Window], taken: Taken, count: int) -> None:
 
 
 def backend_in_use() -> str:
-    """What counts now: `redis`, `memory` or FALLEN_BACK; asks Redis, unless it lately did not answer. Never raises."""
+    """Where limits are counted now: `redis`, `memory` or FALLEN_BACK. Asks Redis if it is up. Never raises."""
     if not conf.REDIS_URL:
         return "memory"
     _counted(lambda redis: redis.check(), lambda: None)
@@ -57,13 +56,13 @@ def backend_in_use() -> str:
 
 
 def reset() -> None:
-    """Forget what this process counts, and how Redis fared; for tests."""
+    """Forget the counts of this process and the state of Redis; for tests."""
     global _memory, _breaker
     _memory, _breaker = Memory(), Breaker()
 
 
 class Breaker:
-    """Remembers that Redis did not answer, so that a silent one holds up a call now and then and not every call."""
+    """A circuit breaker: while Redis is down, only one call in PROBE_SECONDS waits for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,7 +70,7 @@ class Breaker:
         self.is_closed = True
 
     def lets_through(self) -> bool:
-        """Whether to ask Redis. While it is down: once in PROBE_SECONDS, whoever comes first."""
+        """Whether to ask Redis. While it is down, True once in PROBE_SECONDS."""
         with self._lock:
             if not self.is_closed:
                 if time.monotonic() < self._try_at:
@@ -80,7 +79,7 @@ class Breaker:
             return True
 
     def note(self, error: Exception | None, *, was_closed: bool) -> None:
-        """Note how an attempt went. An answer that was on its way when Redis went down does not count as its return."""
+        """Note the outcome of a call. An answer to a call from before the outage does not end the outage."""
         with self._lock:
             if error is not None and self.is_closed:
                 self.is_closed, self._try_at = False, time.monotonic() + PROBE_SECONDS
@@ -118,7 +117,7 @@ def _redis(url: str) -> RedisCounter:
 
 
 def _start_again_after_fork() -> None:
-    """A lock that another thread held when the process forked would never be let go in the child."""
+    """Renew the lock after a fork: another thread may have held it in the parent."""
     global _lock
     _lock = threading.Lock()
     reset()

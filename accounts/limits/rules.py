@@ -1,4 +1,4 @@
-"""How often a client or an address may ask. What is counted where, and what is not, stands in docs/limits.md."""
+"""How often a client or an address may ask. docs/limits.md says what is counted where, and why."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_client_may_request(client_ip: str) -> int:
 
 
 def check_client_may_verify(client_ip: str) -> Callable[[], None]:
-    """Count a code of this client, before it is compared. Returns what takes the count back, for a right one.
+    """Count a code of this client before it is compared. Returns what takes the count back, for a right code.
 
     Raises RateLimited.
     """
@@ -68,9 +68,9 @@ def check_client_may_verify(client_ip: str) -> Callable[[], None]:
 
 
 def count_refused_token(client_ip: str) -> None:
-    """Count a token of this client that was not believed. Raises RateLimited, in place of saying so once more.
+    """Count a refused token of this client. Raises RateLimited.
 
-    It bounds nothing that a good token does, so whoever shares an address with others cannot be kept out by them.
+    Good tokens are not counted here, so nobody behind a shared address can keep the others out.
     """
     _take(_saying(_REFUSED, _client_windows("token", conf.THROTTLE_VERIFY_PER_IP, client_ip)))
 
@@ -93,8 +93,8 @@ def check_client_may_log_in(client_ip: str) -> None:
 def check_client_may_use_handle(client_ip: str, record_id: uuid.UUID | None) -> None:
     """Count a question about a reset, or a change to it, of this client and by this handle. Raises RateLimited.
 
-    `record_id` is None for a handle that was not believed. Those count apart: they must neither fill any memory nor
-    keep the good handles of others behind the same address out.
+    `record_id` is None for a forged handle. Those are counted apart, so that they neither fill the memory nor keep out
+    the good handles of others behind the same address.
     """
     if record_id is None:
         asked = _client_windows("made-up", conf.THROTTLE_STATUS_PER_IP, client_ip)
@@ -115,10 +115,10 @@ def check_address_may_request(email_digest: str, client_ip: str) -> None:
 
 
 def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
-    """Count a mail to this address: a resend, which its own row holds to the cooldown. Raises RateLimited as above.
+    """Count a resend to this address; its record enforces the cooldown. Raises RateLimited as above.
 
-    Resends may not fill the address's limit by themselves: one of a reset that has been ended mails nobody, and the
-    owner must not be kept waiting by those alone.
+    One mail of the address's limit is left to requests: resends of a reset that has ended mail nobody, and must not
+    use up what the owner needs.
     """
     asked = _saying(_enough(), _resends_to(email_digest))
     _take(asked, *_saying(_SLOW_DOWN, _requests_of(client_ip)))
@@ -135,7 +135,7 @@ def window_of_address() -> int:
 
 
 def count_guess() -> Taken:
-    """Count a code as a wrong one of the whole site, before it is compared. Raises RateLimited where there are enough.
+    """Count a wrong code for the whole site before it is compared. Raises RateLimited at the limit.
 
     Whoever finds that it was right, or does not compare it after all, gives it back with `give_guess_back`.
     """
@@ -160,18 +160,18 @@ def codes_are_served() -> bool:
 
 
 def link_instead() -> str:
-    """What helps where no code does, with how long it does: a page may be left open for longer."""
+    """Say that the link works where codes do not, and for how long."""
     minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
     told = ngettext(
-        "The link in the mail works instead, for %d minute.",
-        "The link in the mail works instead, for %d minutes.",
+        "The link in the email works instead, for %d minute.",
+        "The link in the email works instead, for %d minutes.",
         minutes,
     )
     return told % minutes
 
 
 def reset() -> None:
-    """Forget every count that this process keeps, and what it has said of them; for tests."""
+    """Forget all counts of this process; for tests."""
     global _alarm
     counter.reset()
     _alarm = _Alarm()
@@ -217,7 +217,7 @@ def _take(asked: Sequence[tuple[Window, Told]], *also: tuple[Window, Told]) -> T
 
 
 def asked_lately(wait: float) -> str:
-    """Why there is no other mail yet; whoever asked twice in a moment must not think that there is none."""
+    """The message of the cooldown: the first email may be on its way, and when another can be requested."""
     seconds = max(1, math.ceil(wait))
     told = ngettext(
         "An email for this address was requested a moment ago and may already be on its way. You can request another "
@@ -230,7 +230,7 @@ def asked_lately(wait: float) -> str:
 
 
 def _enough() -> str:
-    """Why an address gets no more mails, true for every address and for everything that may have happened to it."""
+    """The message of an address at its limit. It is true for every address, whatever has happened to it."""
     minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
     told = ngettext(
         "No more emails to this address for now. If one has come: the link in the newest works for %d minute, "
@@ -259,13 +259,13 @@ def _mails_to(email_digest: str) -> Window:
 
 
 def _resends_to(email_digest: str) -> list[Window]:
-    """What a resend is counted in: the address's mails, of which one is left to requests where there are several."""
+    """The windows of a resend: the address's mails, of which one is left to requests."""
     mails = _mails_to(email_digest)
     return [mails, Window(f"address:again:{email_digest}", max(1, mails.most - 1), mails.seconds)]
 
 
 def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
-    """The windows that a client is counted in, all at once: one for IPv4, one for each network of an IPv6 address."""
+    """The windows of a client: one for an IPv4 address, one for each network of an IPv6 address."""
     address = ipaddress.ip_address(ip)
     if address.version == 4:
         return [_window(rate, kind, ip)]
@@ -279,7 +279,7 @@ def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:
 
 
 def _start_again_after_fork() -> None:
-    """A lock that another thread held when the process forked would never be let go in the child."""
+    """Renew the lock after a fork: another thread may have held it in the parent."""
     global _alarm
     _alarm = _Alarm()
 

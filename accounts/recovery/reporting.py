@@ -22,12 +22,12 @@ from .client import Client, printable
 from .tokens import bad_token, believe_report
 
 LOCK_BYTES = 32
-"""Random bytes of a password that nobody shall know: 256 bits, as a seed has."""
+"""Random bytes of a password that nobody knows: 256 bits, as many as a seed has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a report has done: how many resets that might still have acted it ended, and whether it mails a link."""
+    """What a report has done: how many open resets it has ended, and whether the owner is mailed a link."""
 
     ended: int
     fresh_link: bool
@@ -36,9 +36,9 @@ class Reported:
 def report(token: str, client: Client) -> Reported:
     """The owner says "this was not me": all that is under way ends, and after a completed reset the account is locked.
 
-    Locking replaces the password by one that nobody knows, and with it every session ends. It is a usable password all
-    the same, so that recovery goes on working. Whenever a report finds or leaves an account like that, the owner is
-    mailed a fresh link. All or nothing, and once. Raises InvalidResetToken and RateLimited.
+    Locking replaces the password by a random one, which ends every session. It is a usable password, so that recovery
+    still works. Whenever a report finds or leaves an account locked, the owner is mailed a fresh link. A report works
+    once, all or nothing. Raises InvalidResetToken and RateLimited.
     """
     disowned = believe_report(token, client)
     # Needed or not: it is slow, so it is made outside the transaction, and the reset may complete in the meantime.
@@ -46,19 +46,19 @@ def report(token: str, client: Client) -> Reported:
     now = timezone.now()
     with transaction.atomic():
         held = transitions.hold(disowned.pk, disowned.user_id, disowned.email_digest, now)
-        killed = [row.pk for row in held if row.is_under_way]
-        transitions.supersede(killed, now)
+        superseded = [row.pk for row in held if row.is_under_way]
+        transitions.supersede(superseded, now)
         if not transitions.report(disowned.pk, now):
             raise bad_token()
         record = next(row for row in held if row.pk == disowned.pk)
         user = _lock(record.user_id, hashed) if record.state == State.COMPLETED else None
         fresh_link = _needs_a_link(record, user) and _is_still_theirs(record)
         if fresh_link:
-            _owe_fresh_link(record, client, now)
+            _enqueue_fresh_link(record, client, now)
         PasswordResetEvent.write(record.pk, EventKind.REPORTED, "locked" if user else "ended")
         PasswordResetEvent.objects.bulk_create(
             PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED, reason="report")
-            for pk in killed
+            for pk in superseded
             if pk != record.pk
         )
     ended = sum(row.may_still_act(now) for row in held)
@@ -91,11 +91,11 @@ def _is_still_theirs(record: ForgetPassword) -> bool:
     return not why_not_mailable(record.user) and fold(email_of(record.user)) == fold(record.email)
 
 
-def _owe_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> None:
-    """Owe the owner of a reported reset a link that works with the password as it is now.
+def _enqueue_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> None:
+    """Create a record whose mail brings the owner of a reported reset a link that works with the present password.
 
-    On a row of its own, for a completed one stays completed and a killed one dead. Nobody holds its handle, it counts
-    against no limit, and it is looked up already: the account is known.
+    The reported record stays completed or superseded. Nobody has the new one's handle, it counts against no limit, and
+    it needs no look-up, for the account is known.
     """
     ForgetPassword(
         user=record.user,

@@ -37,7 +37,7 @@ class GoodToken:
 
 
 def believe(text: str, now: datetime, client: Client) -> GoodToken:
-    """Check a token against its record and the account as it is now; only one that is refused counts for the client.
+    """Check a token against its record and the account as it is now. Only refused tokens are counted for the client.
 
     Raises InvalidResetToken, whatever is wrong, and RateLimited.
     """
@@ -51,10 +51,10 @@ def believe(text: str, now: datetime, client: Client) -> GoodToken:
 
 
 def _seed_of(record_id: uuid.UUID) -> tuple[bytes, int]:
-    """What shows whether a token was issued: seed and generation, of which nobody can tell whose row it is.
+    """Seed and generation of a record, which are enough to tell a forged token.
 
-    Whoever holds a handle can make up a token for its record. One statement and one MAC for each key refuse it,
-    whatever record it is, or none; only those who were mailed the right one get any further.
+    Whoever has a handle can make up a token for its record. It is refused after one statement and one MAC for each key,
+    whatever the record is and whether there is one, so the time tells nothing.
     """
     columns = ForgetPassword.objects.filter(pk=record_id).values_list("forget_password_otp", "generation")
     seed, generation = columns.first() or (b"", 0)

@@ -1,8 +1,7 @@
 """The use cases: request, resend, verify, reset, cancel, and the questions a form may ask on the way.
 
-Each function is one row of the verb and state table in docs/states.md. Whoever calls them is trusted with nothing: a
-handle or a token is checked before anything else is done with the record it names. Known and unknown addresses run the
-same statements throughout.
+Each function is one row of the table of verbs and states in docs/states.md. A handle or a token is checked before
+anything else is done with the record that it names. Known and unknown addresses run the same statements.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from .client import Client, printable
 from .tokens import bad_token, believe
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{22,200}")
-"""22 characters of base64 hold 128 random bits, and a key that can be guessed would hand out somebody's handle."""
+"""22 characters of base64 hold 128 random bits. Whoever guessed a key would get somebody's handle."""
 LOCALE = re.compile(r"[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8}){0,3}")
 _NOBODY = codes.Account(key="nobody", password="!" * 97, address="nobody@example.com")
-"""What a code is compared against where there is no account: as long as one commonly is, and nobody's."""
+"""What a code is compared with if there is no account: nobody's, and of the usual length."""
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212\u00b7.]+")
 
 
@@ -87,7 +86,7 @@ def status(handle: str, client: Client) -> ForgetPassword | None:
 
 
 def resend(handle: str, client: Client) -> ForgetPassword:
-    """Owe the mail once more. Raises UnknownRequest and RateLimited."""
+    """Make the mail due once more. Raises UnknownRequest and RateLimited."""
     now = timezone.now()
     record = _require(status(handle, client))
     rank = rules.check_client_may_request(client.ip)
@@ -117,9 +116,8 @@ def resend(handle: str, client: Client) -> ForgetPassword:
 def verify(handle: str, code: str, client: Client) -> Verified:
     """Trade the emailed code for a token. Every well-formed guess is counted before it is compared.
 
-    Counted first, and each count committed on its own, so that neither parallel guesses nor a crash in between get a
-    comparison for nothing. Only the client's count is given back for a right one: others may share its address. Raises
-    UnknownRequest, InvalidCode and RateLimited.
+    Each count is committed by itself, so that neither parallel guesses nor a crash save one. A right code gives back
+    the client's count, for others may share its address. Raises UnknownRequest, InvalidCode and RateLimited.
     """
     now = timezone.now()
     record = _require(_find(handle))
@@ -158,9 +156,9 @@ def verify(handle: str, code: str, client: Client) -> Verified:
 def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     """Set the new password, all or nothing. Raises InvalidResetToken, PasswordRejected, InvalidInput, RateLimited.
 
-    A refused password spends nothing, nor does a process too busy to hash one. Nobody makes it hash without a good
-    token. The slow hash is made outside the transaction; inside it the resets' rows come first, so that two resets of
-    one account, or a reset and a report, wait for each other there and nowhere else.
+    A refused password spends nothing, nor does a process that is too busy to hash it. Only a good token gets as far as
+    hashing, which is slow and done outside the transaction. Inside it the rows of the resets are locked first, so that
+    two resets of one account, or a reset and a report, wait for each other there.
     """
     good = believe(token, timezone.now(), client)
     password = policy.clean(new_password)
@@ -174,12 +172,12 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
             raise bad_token()
         if not transitions.complete(record.pk, good.still_good(now), user.pk, email_of(user), now):
             raise bad_token()
-        killed = [row.pk for row in held if row.pk != record.pk]
-        transitions.supersede(killed, now)
+        superseded = [row.pk for row in held if row.pk != record.pk]
+        transitions.supersede(superseded, now)
         transitions.restore(record.email_digest)
         PasswordResetEvent.write(record.pk, EventKind.COMPLETED)
         PasswordResetEvent.objects.bulk_create(
-            PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED) for pk in killed
+            PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED) for pk in superseded
         )
         signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
     user.password = hashed
@@ -236,7 +234,7 @@ def _insert_once(record: ForgetPassword, client: Client) -> ForgetPassword:
     try:
         with transaction.atomic():
             record.save(force_insert=True)
-            # Not before: of one intention sent twice at once, the second must find the first, not its cooldown.
+            # Not before: if one request is sent twice at once, the second must find the first, not its cooldown.
             rules.check_address_may_request(record.email_digest, client.ip)
     except IntegrityError:
         return same.get()
@@ -271,7 +269,7 @@ def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPasswor
     if whole is None or whole.user is None or why_not_mailable(whole.user):
         return None
     if account_of(whole.user) != account or fold(account.address) != fold(whole.email):
-        return None  # the account has changed or moved, and the code died with that
+        return None  # the account has changed or moved, and its codes with it
     return whole if whole.superseded_at is None and whole.code_lives(now) else None
 
 
@@ -315,6 +313,6 @@ def _locked() -> InvalidCode:
 
 def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimited:
     cooldown = (record.resend_available_at - now).total_seconds()
-    # The cooldown is seldom all that stands in the way; whoever comes back after the wait must get through.
+    # Whoever comes back after the wait must pass every other limit, too.
     wait = max(cooldown, rules.wait_for_mail(record.email_digest, client.ip))
     return RateLimited(wait, rules.asked_lately(wait), limit="cooldown")
