@@ -473,6 +473,15 @@ def test_after_the_answer_to_a_mail_the_usual_timeout_counts_again(
     assert connection._session.sock.gettimeout() == 7
 
 
+def test_a_connection_without_a_timeout_sends_as_well(
+    settings: Any, server: SMTPServer, connection: Connection
+) -> None:
+    point_mail_at(settings, server.port, timeout=None)
+    connection.send(mail(), lease_ends=time.monotonic() + 60)
+    assert connection._session.sock.gettimeout() is None
+    assert len(server.letters) == 1
+
+
 def test_lines_of_a_mail_that_begin_with_a_dot_arrive_as_they_are(server: SMTPServer, connection: Connection) -> None:
     text = ".\r\n..\r\nend .\r\n.\r\n"
     connection.send(EmailMessage("Dots", text, "no-reply@example.com", ["ada@example.com"]))

@@ -54,9 +54,10 @@ class Session(smtplib.SMTP):
         if code != 354:
             raise smtplib.SMTPDataError(code, reply)
         self.send(_LEADING_DOT.sub(b"..", msg).removesuffix(b"\r\n") + b"\r\n.\r\n")
-        usual = self.timeout or 0
-        if self.sock:
-            self.sock.settimeout(max(usual, self.answer_by - time.monotonic()) or None)
+        # None where nothing has a timeout, neither this connection nor this process: then it waits as long as it takes.
+        usual = self.sock.gettimeout() if self.sock else None
+        if self.sock and usual is not None:
+            self.sock.settimeout(max(usual, self.answer_by - time.monotonic()))
         try:
             return self.getreply()
         except smtplib.SMTPServerDisconnected as error:
@@ -65,7 +66,7 @@ class Session(smtplib.SMTP):
             raise
         finally:
             if self.sock:
-                self.sock.settimeout(self.timeout)
+                self.sock.settimeout(usual)
 
 
 class TLSSession(Session, smtplib.SMTP_SSL):
