@@ -3,7 +3,8 @@
     python -m benchmarks.smtp_sink [milliseconds for each command] [--mail MS [--vary PART]] [--refuse half|all]
                                    [--port PORT] [--certificate FILE] [--log FILE]
 
-It offers STARTTLS where it has a certificate (with its key, in one file), and writes a line for each mail into the log:
+It offers PIPELINING, and each answer is late by itself, as by the way to a distant server: three commands that come
+together are answered together. It offers STARTTLS where it has a certificate (with its key, in one file), and writes a line for each mail into the log:
 the recipient, and the time at which it took the mail. It prints its port; after that, for each line of its input, the
 number of mails taken so far; and it ends with its input.
 """
@@ -117,7 +118,7 @@ class _Session(asyncio.Protocol):
             self.in_data = True
             self._answer(b"354 go on\r\n")
         elif verb == b"EHLO":
-            self._answer(b"250-sink\r\n250 STARTTLS\r\n" if self.tls else b"250 sink\r\n")
+            self._answer(b"250-sink\r\n250-PIPELINING\r\n250 STARTTLS\r\n" if self.tls else b"250-sink\r\n250 PIPELINING\r\n")
         elif verb == b"STAR":
             self._later(self._start_tls)
         elif verb == b"QUIT":
