@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import models
@@ -16,6 +16,7 @@ from .choices import EventKind, Mail, State, Status
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from .lookup import email_of
 from .querysets import ForgetPasswordQuerySet
+from .statements import Insert
 
 
 class ForgetPassword(models.Model):
@@ -95,6 +96,9 @@ class ForgetPassword(models.Model):
 
     objects = ForgetPasswordQuerySet.as_manager()
 
+    spent: Spent | None = None
+    """The guesses that the address has spent, where they were read together with the record."""
+
     class Meta:
         verbose_name = "password reset"
         permissions = [("mail_again", "Can try dead mails again")]
@@ -140,6 +144,17 @@ class ForgetPassword(models.Model):
     def __str__(self) -> str:
         return f"password reset {self.pk}"
 
+    def _do_insert(self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool) -> Any:
+        """What `save` calls to insert a row: the same INSERT, written once instead of anew for each row."""
+        if raw or returning_fields:
+            return super()._do_insert(manager, using, fields, returning_fields, raw)  # type: ignore[misc]
+        insert_reset([self], using=using)
+        return []
+
+    def refresh_from_db(self, *args: Any, **options: Any) -> None:
+        self.spent = None
+        super().refresh_from_db(*args, **options)
+
     @property
     def seed(self) -> bytes:
         # psycopg hands out memoryviews, which neither hash nor print like bytes.
@@ -184,10 +199,9 @@ class ForgetPassword(models.Model):
     def code_lives(self, now: datetime) -> bool:
         return self.code_issued_at is not None and now < self.code_issued_at + conf.code_lifetime
 
-    def attempts_left(self, budget: GuessBudget | None, now: datetime) -> int:
+    def attempts_left(self, spent: Spent, now: datetime) -> int:
         """The least of what this reset, the address's day and the address's row of failures still allow."""
-        left = MAX_ATTEMPTS - self.attempts
-        return max(0, left if budget is None else min(left, budget.left(now)))
+        return max(0, min(MAX_ATTEMPTS - self.attempts, spent.left(now)))
 
     def status(self, attempts_left: int, now: datetime) -> Status:
         """What to show, from the stored state, the budget and the clock, in the design's order of precedence."""
@@ -202,6 +216,21 @@ class ForgetPassword(models.Model):
         return Status(self.state)
 
 
+insert_reset = Insert(ForgetPassword)
+
+
+class Spent(NamedTuple):
+    """The guesses that an address has spent; none where it has no GuessBudget."""
+
+    day: date = date.min
+    used_today: int = 0
+    in_a_row: int = 0
+
+    def left(self, now: datetime) -> int:
+        today = GUESSES_PER_DAY - (self.used_today if self.day == utc_day(now) else 0)
+        return max(0, min(today, GUESSES_IN_A_ROW - self.in_a_row))
+
+
 class GuessBudget(models.Model):
     """How often codes have been guessed for one address, over all its resets, known or unknown alike."""
 
@@ -213,9 +242,9 @@ class GuessBudget(models.Model):
     def __str__(self) -> str:
         return f"guesses for {self.email_digest[:8]}"
 
-    def left(self, now: datetime) -> int:
-        today = GUESSES_PER_DAY - (self.used_today if self.day == utc_day(now) else 0)
-        return max(0, min(today, GUESSES_IN_A_ROW - self.in_a_row))
+    @property
+    def spent(self) -> Spent:
+        return Spent(self.day, self.used_today, self.in_a_row)
 
 
 class PasswordResetEvent(models.Model):

@@ -357,7 +357,7 @@ def test_sqlite_lets_readers_pass_and_a_second_writer_wait(tmp_path: Path) -> No
 
 def test_another_database_gets_none_of_the_options_of_sqlite() -> None:
     given = load(**PRODUCTION, DATABASE_URL="postgres://u:p%40ss@db:5432/recovery")["DATABASES"]["default"]
-    assert given["ENGINE"] == "django.db.backends.postgresql"
+    assert given["ENGINE"] == "backend.postgresql"
     assert (given["USER"], given["PASSWORD"], given["HOST"], given["NAME"]) == ("u", "p@ss", "db", "recovery")
     assert not given.get("OPTIONS")
     assert given["CONN_HEALTH_CHECKS"] is True

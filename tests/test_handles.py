@@ -95,10 +95,10 @@ def statements(
 @pytest.mark.parametrize(
     ("verb", "count"),
     [
-        ("passwordResetStatus", 2),
+        ("passwordResetStatus", 1),
         ("cancelPasswordReset", 5),
-        ("resendPasswordResetCode", 6),
-        ("verifyPasswordResetCode", 10),
+        ("resendPasswordResetCode", 5),
+        ("verifyPasswordResetCode", 9),
     ],
 )
 def test_a_handle_is_answered_by_the_same_statements_for_every_row_and_no_more(

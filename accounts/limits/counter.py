@@ -34,8 +34,21 @@ def take(windows: Sequence[Window], wanted: int = 1) -> Taken:
 
     What is refused is not counted anywhere. With 0, only the waits are asked for. Never raises.
     """
+    (taken,) = _taken(windows, wanted)
+    return taken
+
+
+def take_in_turn(first: Sequence[Window], then: Sequence[Window]) -> tuple[Taken, Taken]:
+    """Count one in all of the first windows and, if they had room, one in all of the others. Never raises."""
+    taken, more = _taken(first, 1, then)
+    return taken, more
+
+
+def _taken(windows: Sequence[Window], wanted: int, then: Sequence[Window] = ()) -> list[Taken]:
     now = time.time()
-    return _counted(lambda redis: redis.take(windows, wanted, now), lambda: _memory.take(windows, wanted, now))
+    return _counted(
+        lambda redis: redis.take(windows, wanted, now, then), lambda: _memory.take(windows, wanted, now, then)
+    )
 
 
 def give_back(windows: Sequence[Window], taken: Taken, count: int) -> None:
@@ -117,9 +130,10 @@ def _redis(url: str) -> RedisCounter:
 
 
 def _start_again_after_fork() -> None:
-    """Renew the lock after a fork: another thread may have held it in the parent."""
+    """Renew the lock after a fork, which another thread may have held in the parent, and leave it its connections."""
     global _lock
     _lock = threading.Lock()
+    _counters.clear()
     reset()
 
 

@@ -16,20 +16,25 @@ class Memory:
         self._lock = threading.Lock()
         self._times: OrderedDict[str, tuple[int, deque[float]]] = OrderedDict()
 
-    def take(self, windows: Sequence[Window], wanted: int, now: float) -> Taken:
+    def take(self, windows: Sequence[Window], wanted: int, now: float, then: Sequence[Window] = ()) -> list[Taken]:
+        """Count in `windows`, and in `then` if they had room; returns what came of each."""
         with self._lock:
-            self._sweep(now, 2 * len(windows))
-            waits, lengths, room = [], [], wanted
-            for window in windows:
-                times = self._current(window, now)
-                lengths.append(len(times))
-                room = min(room, max(0, window.most - len(times)))
-                full = len(times) >= window.most
-                leaves = times[-window.most] if window.most and full else now
-                waits.append(max(0.0, leaves + window.seconds - now) if full else 0.0)
-            for window in windows if room else ():
-                self._times.setdefault(window.key, (window.seconds, deque()))[1].extend([now] * room)
-            return Taken(room, tuple(waits), now, tuple(length + room for length in lengths))
+            self._sweep(now, 2 * (len(windows) + len(then)))
+            found = [self._take(windows, wanted, now)]
+            return [*found, self._take(then, found[0].count, now)] if then else found
+
+    def _take(self, windows: Sequence[Window], wanted: int, now: float) -> Taken:
+        waits, lengths, room = [], [], wanted
+        for window in windows:
+            times = self._current(window, now)
+            lengths.append(len(times))
+            room = min(room, max(0, window.most - len(times)))
+            full = len(times) >= window.most
+            leaves = times[-window.most] if window.most and full else now
+            waits.append(max(0.0, leaves + window.seconds - now) if full else 0.0)
+        for window in windows if room else ():
+            self._times.setdefault(window.key, (window.seconds, deque()))[1].extend([now] * room)
+        return Taken(room, tuple(waits), now, tuple(length + room for length in lengths))
 
     def give_back(self, windows: Sequence[Window], stamp: float, count: int) -> None:
         with self._lock:

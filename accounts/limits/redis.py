@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Sequence
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from .window import Taken, Window
@@ -17,55 +20,97 @@ PREFIX = "recovery:"
 
 
 class RedisCounter:
-    """Counts in Redis, in one script, so that all processes together are as exact as one."""
+    """Counts in Redis, in one script, so that all processes together are as exact as one.
+
+    Each thread has a connection of its own. redis-py's client and its pool cost twice what the rest of a call does.
+    """
 
     TAKE = """
-        -- KEYS: lists of the times counted, newest first. ARGV: now, wanted; then most and seconds for each key.
-        local now, room, waits = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
-        local standing = {}
-        for i, key in ipairs(KEYS) do
-            local most, seconds = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
-            local oldest = redis.call('LINDEX', key, -1)
-            while oldest and tonumber(oldest) + seconds <= now do
-                redis.call('RPOP', key)
-                oldest = redis.call('LINDEX', key, -1)
+        -- KEYS: lists of the times counted, newest first. ARGV: now, wanted, and how many of the keys come first; then
+        -- most and seconds for each key. The other keys are counted only if the first ones were.
+        local now, answer = tonumber(ARGV[1]), {}
+        local function take(from, to, wanted)
+            local room, waits, standing = wanted, {}, {}
+            for i = from, to do
+                local key, most, seconds = KEYS[i], tonumber(ARGV[2 * i + 2]), tonumber(ARGV[2 * i + 3])
+                local oldest = redis.call('LINDEX', key, -1)
+                while oldest and tonumber(oldest) + seconds <= now do
+                    redis.call('RPOP', key)
+                    oldest = redis.call('LINDEX', key, -1)
+                end
+                local length = redis.call('LLEN', key)
+                standing[#standing + 1] = length
+                room = math.max(0, math.min(room, most - length))
+                local leaves = now
+                if length >= most and most > 0 then leaves = tonumber(redis.call('LINDEX', key, most - 1)) end
+                waits[#waits + 1] = length < most and '0' or string.format('%.6f', math.max(0, leaves + seconds - now))
             end
-            local length = redis.call('LLEN', key)
-            standing[i] = length
-            room = math.max(0, math.min(room, most - length))
-            local leaves = now
-            if length >= most and most > 0 then leaves = tonumber(redis.call('LINDEX', key, most - 1)) end
-            waits[i] = length < most and '0' or string.format('%.6f', math.max(0, leaves + seconds - now))
+            for i = from, room > 0 and to or 0 do
+                standing[i - from + 1] = standing[i - from + 1] + room
+                for _ = 1, room do redis.call('LPUSH', KEYS[i], ARGV[1]) end
+                redis.call('EXPIRE', KEYS[i], ARGV[2 * i + 3])
+            end
+            answer[#answer + 1] = {room, waits, standing}
+            return room
         end
-        for i, key in ipairs(room > 0 and KEYS or {}) do
-            standing[i] = standing[i] + room
-            for _ = 1, room do redis.call('LPUSH', key, ARGV[1]) end
-            redis.call('EXPIRE', key, ARGV[2 * i + 2])
-        end
-        return {room, waits, standing}
+        local first = tonumber(ARGV[3])
+        local room = take(1, first, tonumber(ARGV[2]))
+        if #KEYS > first then take(first + 1, #KEYS, room) end
+        return answer
     """
 
     def __init__(self, url: str) -> None:
-        # No second try by the client: the breaker decides when to try again, and memory counts meanwhile.
-        self._redis: Any = Redis.from_url(
+        # No second try by the connection: the breaker decides when to try again, and memory counts meanwhile.
+        self._pool = ConnectionPool.from_url(
             url.replace("redis+unix://", "unix://"),
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
-        self._take = self._redis.register_script(self.TAKE)
+        self._script = hashlib.sha1(self.TAKE.encode(), usedforsecurity=False).hexdigest()
+        self._local = threading.local()
 
     def check(self) -> None:
         """Write something: a full Redis, or one that is only a replica, would go on answering what it is asked."""
-        self._redis.set(f"{PREFIX}check", 1, ex=1)
+        self._ask("SET", f"{PREFIX}check", 1, "EX", 1)
 
-    def take(self, windows: Sequence[Window], wanted: int, now: float) -> Taken:
-        bounds = [bound for window in windows for bound in (window.most, window.seconds)]
-        count, waits, standing = self._take([PREFIX + window.key for window in windows], [repr(now), wanted, *bounds])
-        return Taken(int(count), tuple(float(wait) for wait in waits), now, tuple(standing))
+    def take(self, windows: Sequence[Window], wanted: int, now: float, then: Sequence[Window] = ()) -> list[Taken]:
+        """Count in `windows`, and in `then` if they had room; returns what came of each."""
+        both = [*windows, *then]
+        bounds = [bound for window in both for bound in (window.most, window.seconds)]
+        arguments = [len(both), *(PREFIX + window.key for window in both), repr(now), wanted, len(windows), *bounds]
+        try:
+            answer = self._ask("EVALSHA", self._script, *arguments)
+        except NoScriptError:
+            answer = self._ask("EVAL", self.TAKE, *arguments)
+        return [
+            Taken(int(count), tuple(float(wait) for wait in waits), now, tuple(standing))
+            for count, waits, standing in answer
+        ]
 
     def give_back(self, windows: Sequence[Window], stamp: float, count: int) -> None:
-        with self._redis.pipeline() as pipe:
-            for window in windows:
-                pipe.lrem(PREFIX + window.key, count, repr(stamp))
-            pipe.execute()
+        for window in windows:
+            self._ask("LREM", PREFIX + window.key, count, repr(stamp))
+
+    def _ask(self, *command: Any) -> Any:
+        connection = self._connection()
+        connection.send_command(*command)
+        return connection.read_response()
+
+    def _connection(self) -> Any:
+        """This thread's connection, made anew where the server has ended it, or its last answer was not read."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._pool.make_connection()
+            connection.connect()
+        elif _is_stale(connection):
+            connection.disconnect()
+            connection.connect()
+        return connection
+
+
+def _is_stale(connection: Any) -> bool:
+    try:
+        return bool(connection.can_read())
+    except (RedisError, OSError):
+        return True

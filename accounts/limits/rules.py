@@ -52,9 +52,21 @@ def check_client_may_request(client_ip: str) -> int:
     is the rank. Raises RateLimited.
     """
     mine = _requests_of(client_ip)
-    taken = _take(_saying(_SLOW_DOWN, mine))
-    single = mine[0].most
-    return max(-(-count * single // window.most) for count, window in zip(taken.standing, mine, strict=True))
+    return _rank(_take(_saying(_SLOW_DOWN, mine)), mine)
+
+
+def check_may_request(client_ip: str, email_digest: str) -> int:
+    """`check_client_may_request` and then `check_address_may_request`, by one question to Redis; returns the rank.
+
+    Raises RateLimited.
+    """
+    mine, asked = _requests_of(client_ip), _requests_for(email_digest)
+    taken, more = counter.take_in_turn(mine, [window for window, _ in asked])
+    if not taken.count:
+        raise _refusal(taken, _saying(_SLOW_DOWN, mine))
+    if not more.count:
+        raise _refusal(more, asked, *_saying(_SLOW_DOWN, mine))
+    return _rank(taken, mine)
 
 
 def check_client_may_verify(client_ip: str) -> Callable[[], None]:
@@ -109,9 +121,7 @@ def check_address_may_request(email_digest: str, client_ip: str) -> None:
 
     Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted.
     """
-    cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
-    asked: list[tuple[Window, Told]] = [(cooldown, asked_lately)] if conf.PASSWORD_RESET_COOLDOWN else []
-    _take([*asked, (_mails_to(email_digest), _enough())], *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+    _take(_requests_for(email_digest), *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
 def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
@@ -208,12 +218,21 @@ def _take(asked: Sequence[tuple[Window, Told]], *also: tuple[Window, Told]) -> T
     Whoever comes back after so many seconds, and finds that nobody else has come before, passes.
     """
     taken = counter.take([window for window, _ in asked])
-    if taken.count:
-        return taken
+    if not taken.count:
+        raise _refusal(taken, asked, *also)
+    return taken
+
+
+def _refusal(taken: Taken, asked: Sequence[tuple[Window, Told]], *also: tuple[Window, Told]) -> RateLimited:
     others = counter.take([window for window, _ in also], 0).waits if also else ()
     waits = zip((*taken.waits, *others), (*asked, *also), strict=True)
     wait, (window, told) = max(waits, key=lambda pair: pair[0])
-    raise RateLimited(wait, told(wait) if callable(told) else told, limit=window.kind)
+    return RateLimited(wait, told(wait) if callable(told) else told, limit=window.kind)
+
+
+def _rank(taken: Taken, mine: Sequence[Window]) -> int:
+    single = mine[0].most
+    return max(-(-count * single // window.most) for count, window in zip(taken.standing, mine, strict=True))
 
 
 def asked_lately(wait: float) -> str:
@@ -229,7 +248,7 @@ def asked_lately(wait: float) -> str:
     return told % seconds
 
 
-def _enough() -> str:
+def _enough(wait: float = 0.0) -> str:
     """The message of an address at its limit. It is true for every address, whatever has happened to it."""
     minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
     told = ngettext(
@@ -248,6 +267,13 @@ def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Told
 
 def _wrong_codes() -> Window:
     return _window(conf.THROTTLE_WRONG_CODES, "codes", "site")
+
+
+def _requests_for(email_digest: str) -> list[tuple[Window, Told]]:
+    """The windows of an address, and what each of them says where it refuses."""
+    cooldown = Window(f"cooldown:{email_digest}", 1, conf.PASSWORD_RESET_COOLDOWN)
+    asked: list[tuple[Window, Told]] = [(cooldown, asked_lately)] if conf.PASSWORD_RESET_COOLDOWN else []
+    return [*asked, (_mails_to(email_digest), _enough)]
 
 
 def _requests_of(client_ip: str) -> list[Window]:

@@ -21,7 +21,7 @@ from ..choices import EventKind, Mail
 from ..conf import conf
 from ..limits import rules
 from ..lookup import Mailbox, email_of, find_mailbox, why_not_mailable
-from ..models import ForgetPassword, GuessBudget, PasswordResetEvent
+from ..models import ForgetPassword, GuessBudget, PasswordResetEvent, Spent
 from . import mails
 from .smtp import UNANSWERED, Connection, TooManyConnections, classify
 
@@ -58,7 +58,7 @@ class Batch:
         self._waiting = sorted(found, key=lambda record: pks.index(record.pk)) if pks else []
         digests = {record.email_digest for record in self._waiting}
         budgets = GuessBudget.objects.filter(email_digest__in=digests) if digests else ()
-        self._budgets = {budget.email_digest: budget for budget in budgets}
+        self._budgets = {budget.email_digest: budget.spent for budget in budgets}
         self._with_codes = bool(self._waiting) and rules.codes_are_served()
         self._claimed_at = claimed_at
         self._begun = self._marked = time.monotonic()
@@ -76,7 +76,7 @@ class Batch:
     def send(self, record: ForgetPassword, connection: Connection) -> None:
         """Render and send one mail, or rehearse a decoy's, and mark it soon or at once."""
         try:
-            with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest))
+            with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest, Spent()))
             mailbox, message = _mail_of(record, with_code=with_code)
             if mailbox.reason:
                 connection.rehearse(message)
@@ -231,8 +231,8 @@ def _behind(record: ForgetPassword) -> timedelta:
     return record.mail_turn_at - record.mail_next_at if record.mail_turn_at and record.mail_next_at else timedelta()
 
 
-def _may_carry_a_code(record: ForgetPassword, budget: GuessBudget | None) -> bool:
-    return record.mail_due == Mail.CODE and record.attempts_left(budget, timezone.now()) > 0
+def _may_carry_a_code(record: ForgetPassword, spent: Spent) -> bool:
+    return record.mail_due == Mail.CODE and record.attempts_left(spent, timezone.now()) > 0
 
 
 def _backoff(attempts: int) -> timedelta:

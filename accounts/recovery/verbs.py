@@ -26,9 +26,10 @@ from ..conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFET
 from ..exceptions import InvalidCode, InvalidInput, RateLimited, UnknownRequest
 from ..limits import rules
 from ..lookup import email_of, why_not_mailable
-from ..models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of, utc_day
+from ..models import ForgetPassword, PasswordResetEvent, account_of, utc_day
 from ..passwords import policy
 from ..passwords.hashing import hash_password
+from ..records import find_shown, spent_by
 from ..transitions import turn_of
 from .client import Client, printable
 from .tokens import bad_token, believe
@@ -60,20 +61,19 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
         raise InvalidInput("locale", _("That is no language tag, such as en or pt-BR."))
     if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
         raise InvalidInput("idempotencyKey", _("An idempotency key is 22 to 200 random characters without spaces."))
-    rank = rules.check_client_may_request(client.ip)
-    folded = fold(address)
+    folded, now = fold(address), timezone.now()
     record = ForgetPassword(
         email=address,
         email_digest=codes.address_digest(folded),
-        idempotency_digest=codes.idempotency_digest(idempotency_key, folded) if idempotency_key else None,
         locale=locale,
         client_ip=client.ip,
         user_agent=printable(client.user_agent)[:200],
-        mail_turn_at=turn_of(rank, timezone.now()),
     )
-    if idempotency_key:
+    if idempotency_key is not None:
+        record.mail_turn_at = turn_of(rules.check_client_may_request(client.ip), now)
+        record.idempotency_digest = codes.idempotency_digest(idempotency_key, folded)
         return _insert_once(record, client)
-    rules.check_address_may_request(record.email_digest, client.ip)
+    record.mail_turn_at = turn_of(rules.check_may_request(client.ip, record.email_digest), now)
     record.save(force_insert=True)
     return record
 
@@ -216,8 +216,8 @@ def cancel(handle: str, client: Client) -> ForgetPassword:
 
 
 def attempts_left(record: ForgetPassword, now: datetime) -> int:
-    """How many guesses remain, with the budget of the record's address read afresh."""
-    return record.attempts_left(GuessBudget.objects.filter(email_digest=record.email_digest).first(), now)
+    """How many guesses remain, for this reset and for its address."""
+    return record.attempts_left(record.spent or spent_by(record.email_digest), now)
 
 
 def shown_status(record: ForgetPassword, now: datetime) -> Status:
@@ -246,7 +246,7 @@ def _find(handle: str) -> ForgetPassword | None:
     if parsed is None:
         return None
     record_id, mac = parsed
-    record = ForgetPassword.objects.shown().filter(pk=record_id).first()
+    record = find_shown(record_id)
     return record if record and codes.handle_matches(mac, record.pk, record.seed) else None
 
 

@@ -1,0 +1,1 @@
+"""The database engine of this project where DATABASE_URL names PostgreSQL."""
