@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-import structlog
 from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import ValidationError
@@ -23,7 +23,7 @@ from .models import ForgetPassword, PasswordResetEvent
 from .passwords import hashing
 from .recovery.client import client_address
 
-log = structlog.stdlib.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 LOGIN_PATIENCE = 0.1
 """Seconds. Whoever waits for a place holds a thread that answers requests, and anybody may try to log in."""
@@ -38,7 +38,7 @@ class Login(AdminAuthenticationForm):
             with hashing.slots(conf.HASH_CONCURRENCY).one(LOGIN_PATIENCE):
                 return super().clean()
         except RateLimited as refused:
-            log.warning("login refused", outcome=type(refused).__name__, limit=refused.limit)
+            logger.warning({"event": "login refused", "outcome": type(refused).__name__, "limit": refused.limit})
             raise ValidationError(str(refused.message)) from None
 
 

@@ -15,13 +15,15 @@ import base64
 import binascii
 import enum
 import hashlib
+import hmac
 import secrets
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.conf import settings
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.crypto import constant_time_compare
 
 from .conf import conf
 from .words import WORDS
@@ -188,7 +190,13 @@ def _keys() -> Iterator[str]:
 def _mac(purpose: str, key: str, *parts: str) -> bytes:
     # Each part is preceded by its length, so that no two lists of parts are ever the same message.
     message = "".join(f"{len(part)}:{part}" for part in parts)
-    return salted_hmac(f"account_recovery.codes.{purpose}", message, secret=key, algorithm="sha256").digest()
+    return hmac.digest(_key_for(purpose, key), message.encode(), "sha256")
+
+
+@lru_cache(64)
+def _key_for(purpose: str, key: str) -> bytes:
+    """The key of one purpose, as `django.utils.crypto.salted_hmac` derives it."""
+    return hashlib.sha256(f"account_recovery.codes.{purpose}{key}".encode()).digest()
 
 
 def _fingerprint(key: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-import structlog
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 
-log = structlog.stdlib.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def connect() -> None:
@@ -18,13 +18,13 @@ def connect() -> None:
 
 
 def note_login(user: Any, **kwargs: Any) -> None:
-    log.info("logged in", user=user.pk)
+    logger.info({"event": "logged in", "user": user.pk})
 
 
 def note_logout(user: Any, **kwargs: Any) -> None:
-    log.info("logged out", user=user.pk if user else None)
+    logger.info({"event": "logged out", "user": user.pk if user else None})
 
 
 def note_failure(**kwargs: Any) -> None:
     # What was typed stays out: people type addresses there, and passwords into the wrong field.
-    log.warning("login failed")
+    logger.warning("login failed")

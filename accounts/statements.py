@@ -161,6 +161,16 @@ class Update(_Statement):
         return _Text(connection, query, stand_ins)
 
 
+AS_THEY_ARE = {models.CharField: str, models.BooleanField: bool}
+"""Fields that hand a value of just this type to every database as it is."""
+
+
+def _prepared(field: Any, value: Any, connection: BaseDatabaseWrapper) -> Any:
+    if value is None or type(value) is AS_THEY_ARE.get(type(field)):
+        return value
+    return field.get_db_prep_save(value, connection)
+
+
 class Insert:
     """The INSERT of one or more new rows of a model, with all of its columns."""
 
@@ -171,9 +181,8 @@ class Insert:
     def __call__(self, records: Sequence[models.Model], *, using: str | None = None) -> None:
         connection = connections[using or router.db_for_write(self._model)]
         fields = self._fields
-        values = [
-            field.get_db_prep_save(getattr(record, field.attname), connection) for record in records for field in fields
-        ]
+        each = ((field, getattr(record, field.attname)) for record in records for field in fields)
+        values = [_prepared(field, value, connection) for field, value in each]
         key = connection.alias, len(records)
         if (sql := self._texts.get(key)) is None:
             query = InsertQuery(self._model)

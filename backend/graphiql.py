@@ -36,7 +36,7 @@ def _is_a_browser(request: HttpRequest) -> bool:
     return (
         request.method == "GET"
         and "query" not in request.GET
-        and preferred_type(request, ["text/html", JSON, GRAPHQL_JSON]) == "text/html"
+        and preferred_type(request, ("text/html", JSON, GRAPHQL_JSON)) == "text/html"
         # `*/*`, which scripts send and a missing header means, prefers nothing: without this it would get the page.
         and "text/html" in request.headers.get("Accept", "")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +14,9 @@ from backend import bounds
 
 FORWARDED_PROTO = re.compile(r"(?:^|[;,\s])proto=\"?(\w+)", re.IGNORECASE)
 """The scheme in a Forwarded header: RFC 7239 section 5.4."""
+
+MAX_CONTENT_TYPE = 1000
+"""Characters of a Content-Type that are read."""
 
 
 def tell_scheme(environ: dict[str, Any]) -> None:
@@ -42,10 +46,17 @@ class Request(WSGIRequest):
     """
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        try:
-            self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
-        except ValueError:
-            self.content_type, self.content_params = "", {}
+        self.content_type, parameters = _content_type(meta.get("CONTENT_TYPE", "")[:MAX_CONTENT_TYPE])
+        self.content_params = dict(parameters)
+
+
+@lru_cache(64)
+def _content_type(header: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    try:
+        content_type, parameters = parse_header_parameters(header)
+    except ValueError:
+        return "", ()
+    return content_type, tuple(parameters.items())
 
 
 class Handler(WSGIHandler):

@@ -12,22 +12,21 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from copy import copy
 from datetime import UTC, datetime
 from http import HTTPMethod, HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import structlog
 from django.http import HttpRequest
 from django.urls import Resolver404, resolve
 from structlog.dev import ConsoleRenderer
-from structlog.processors import JSONRenderer
-from structlog.stdlib import ProcessorFormatter, add_log_level, add_logger_name
-from structlog.typing import EventDict
 
 from accounts.tracebacks import describe, name_of
+
+Event = dict[str, Any]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FORMATS = ("json", "console")
@@ -39,17 +38,6 @@ MAX_TEXT = 500
 
 def logging_settings(level: str, form: str) -> dict[str, Any]:
     """Django's LOGGING, for a least level out of LEVELS and a form out of FORMATS."""
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.contextvars.merge_contextvars,
-            add_logger_name,
-            add_log_level,
-            ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
     if form == "json":
         logging.captureWarnings(True)  # they would be lines of their own kind
     to_the_root: dict[str, Any] = {"handlers": [], "propagate": True}
@@ -69,29 +57,56 @@ def logging_settings(level: str, form: str) -> dict[str, Any]:
     }
 
 
-class Formatter(ProcessorFormatter):
-    """Writes one line for each record, in JSON unless told `console`."""
+context: ContextVar[Event] = ContextVar("context", default={})  # noqa: B039 (it is never changed, only replaced)
+"""What is known of the request that is being answered, for every line that is logged meanwhile."""
+
+
+class Formatter(logging.Formatter):
+    """Writes one line for each record, in JSON unless told `console`. A message that is a dictionary is the line."""
 
     def __init__(self, form: str = "json") -> None:
-        super().__init__(
-            foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_logger_name, add_log_level, _of_django],
-            processors=[_timed, _without_text_of_exceptions, _in_order, *_renderers(form)],
-            pass_foreign_args=True,
-        )
+        super().__init__()
+        self._write = _to_read() if form == "console" else _JSON.encode
 
     def format(self, record: logging.LogRecord) -> str:
         try:
-            return super().format(_without_exceptions(record))
+            return self._write(_event_of(_without_exceptions(record)))
         except Exception as error:  # noqa: BLE001 (the logging module would print the arguments of what it cannot write)
             lost = {"level": "error", "logger": record.name, "event": "a line could not be written"}
             return json.dumps({**lost, "error": type(error).__name__})
 
 
-def _renderers(form: str) -> tuple[Any, ...]:
-    if form == "console":
-        colours = os.name == "posix" and sys.stderr.isatty()
-        return _printable, _trace_to_read, ConsoleRenderer(colors=colours, sort_keys=False, timestamp_key="time")
-    return _printable, JSONRenderer()
+_JSON = json.JSONEncoder()
+
+
+def _to_read() -> Callable[[Event], str]:
+    render = ConsoleRenderer(colors=os.name == "posix" and sys.stderr.isatty(), sort_keys=False, timestamp_key="time")
+
+    def write(event: Event) -> str:
+        if chain := event.get("exception"):
+            lines = (line for each in chain for line in (each["type"], *_indented(each["frames"])))
+            event["exception"] = "\n".join(lines)
+        return str(render(None, "", event))
+
+    return write
+
+
+def _event_of(record: logging.LogRecord) -> Event:
+    """What the line says, in its order: FIRST, then the facts."""
+    facts = dict(record.msg) if isinstance(record.msg, dict) else {"event": record.getMessage()}
+    facts |= context.get()
+    _tell_of_django(record, facts)
+    if isinstance(error := _exception_of(record), BaseException):
+        facts["exception"] = describe(error)
+    facts["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    facts["level"], facts["logger"] = record.levelname.lower(), record.name
+    event = {name: facts.pop(name) for name in FIRST if name in facts}
+    return {name: _escaped(value) for name, value in (event | facts).items()}
+
+
+def _exception_of(record: logging.LogRecord) -> Any:
+    given: Any = record.exc_info
+    return given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
 
 
 def _without_exceptions(record: logging.LogRecord) -> logging.LogRecord:
@@ -109,23 +124,24 @@ def _without_exceptions(record: logging.LogRecord) -> logging.LogRecord:
     return cleaned
 
 
-def _of_django(_: Any, __: str, event: EventDict) -> EventDict:
-    """What Django knows of an answer that it logs: method, route and status.
+def _tell_of_django(record: logging.LogRecord, event: Event) -> None:
+    """Add what Django knows of an answer that it logs: method, route and status.
 
     Its own words are replaced. They repeat the path, the request line, a Referer or what else was refused.
     """
-    record, said = event["_record"], event.pop("positional_args", ())
-    status = getattr(record, "status_code", None)
-    request = getattr(record, "request", None)
+    status, request = getattr(record, "status_code", None), getattr(record, "request", None)
     if record.name == "django.server":
-        event.update(event="answered", **_of_development_server(said))
+        event.update(event="answered", **_of_development_server(record.args))
     elif isinstance(request, HttpRequest):
-        event.update(method=_method(request.method), route=request.resolver_match and request.resolver_match.route)
+        event.update(_of_request(request))
     if record.name.startswith(("django.request", "django.security")):
-        event["event"] = _refusal(event["event"], said, record.name, status)
+        event["event"] = _refusal(event["event"], record.args, record.name, status)
     if isinstance(status, int):
         event["status"] = status
-    return event
+
+
+def _of_request(request: HttpRequest) -> Event:
+    return {"method": _method(request.method), "route": request.resolver_match and request.resolver_match.route}
 
 
 def _refusal(message: str, said: Any, logger: str, status: Any) -> str:
@@ -154,29 +170,6 @@ def _method(told: str | None) -> str | None:
     return told if told in set(HTTPMethod) else None
 
 
-def _timed(_: Any, __: str, event: EventDict) -> EventDict:
-    event["time"] = datetime.fromtimestamp(event["_record"].created, UTC).isoformat(timespec="milliseconds")
-    return event
-
-
-def _without_text_of_exceptions(_: Any, __: str, event: EventDict) -> EventDict:
-    given = event.pop("exc_info", None)
-    error = given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
-    if isinstance(error, BaseException):
-        event["exception"] = describe(error)
-    event.pop("stack_info", None)
-    return event
-
-
-def _in_order(_: Any, __: str, event: EventDict) -> EventDict:
-    del event["_record"], event["_from_structlog"]
-    return {**{name: event.pop(name) for name in FIRST if name in event}, **event}
-
-
-def _printable(_: Any, __: str, event: EventDict) -> EventDict:
-    return {name: _escaped(value) for name, value in event.items()}
-
-
 def _escaped(value: Any) -> Any:
     """The value with every letter that moves a cursor, breaks a line or turns the reading around spelled out."""
     if value is None or isinstance(value, bool | int | float):
@@ -190,12 +183,6 @@ def _escaped(value: Any) -> Any:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-def _trace_to_read(_: Any, __: str, event: EventDict) -> EventDict:
-    if chain := event.get("exception"):
-        event["exception"] = "\n".join(line for each in chain for line in (each["type"], *_indented(each["frames"])))
-    return event
 
 
 def _indented(frames: list[str]) -> Iterator[str]:

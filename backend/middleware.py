@@ -8,9 +8,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -18,6 +20,7 @@ from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
 from accounts.recovery.client import client_address
+from backend import logs
 from backend.bounds import BUSY, REFUSAL
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ PAGES_CSP = (
 )
 """For pages that others have written: the admin, and the inbox of development."""
 PAGES = {"admin", "mail_preview"}
+ADMIN = "/admin/"
 HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -57,8 +61,7 @@ class RequestId:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request_id = _told_by_proxy(request) or uuid.uuid4().hex
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id, client=client_address(request))
+        logs.context.set({"request_id": request_id, "client": client_address(request)})
         response = self._get_response(request)
         response["X-Request-ID"] = request_id
         return response
@@ -105,6 +108,30 @@ class Refusals:
         return self._security.process_response(request, response)
 
 
+class _AtTheAdmin:
+    """Has a middleware see requests to the admin alone: nothing else has a session, a user or messages."""
+
+    get_response: Handle
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(ADMIN):
+            return self.get_response(request)
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[misc]
+        return response
+
+
+class Sessions(_AtTheAdmin, SessionMiddleware):
+    """Django's, at the admin."""
+
+
+class Users(_AtTheAdmin, AuthenticationMiddleware):
+    """Django's, at the admin."""
+
+
+class Messages(_AtTheAdmin, MessageMiddleware):
+    """Django's, at the admin."""
+
+
 def _refuse(request: HttpRequest) -> HttpResponse:
     refusal = request.META[REFUSAL]
     body = {"errors": [{"message": refusal.message}]}
@@ -132,7 +159,7 @@ def _explains_itself_to_a_developer(response: HttpResponseBase) -> bool:
 
 def _forget(**kwargs: Any) -> None:
     # Not sooner: Django logs a refusal after the last middleware has seen it.
-    structlog.contextvars.clear_contextvars()
+    logs.context.set({})
 
 
 request_finished.connect(_forget, dispatch_uid="backend.middleware.forget")

@@ -66,7 +66,9 @@ OURS_REQUEST = Asked(
 )
 PEER_REQUESTS = {
     "floor": Asked("/floor/", '{"email": "ADDRESS"}', b'"id"'),
-    "article": Asked("/article/", '{"query": "mutation { forgetPassword(email: \\"ADDRESS\\") }"}', b'"forgetPassword"'),
+    "article": Asked(
+        "/article/", '{"query": "mutation { forgetPassword(email: \\"ADDRESS\\") }"}', b'"forgetPassword"'
+    ),
     "djoser": Asked("/auth/users/reset_password/", '{"email": "ADDRESS"}', b" 204 "),
     "allauth": Asked("/_allauth/app/v1/auth/password/request", '{"email": "ADDRESS"}', b"password_reset_by_code"),
 }
@@ -189,7 +191,13 @@ def compare_requests(report: Report, databases: dict[str, str], redis: str, roun
 
 
 def compare_mails(
-    report: Report, databases: dict[str, str], redis: str, certificate: Path | None, delay: float, rounds: int, seconds: float
+    report: Report,
+    databases: dict[str, str],
+    redis: str,
+    certificate: Path | None,
+    delay: float,
+    rounds: int,
+    seconds: float,
 ) -> Found:
     """Requests that mail, with a server at this many milliseconds a round trip."""
     found = Found()

@@ -118,7 +118,9 @@ class _Session(asyncio.Protocol):
             self.in_data = True
             self._answer(b"354 go on\r\n")
         elif verb == b"EHLO":
-            self._answer(b"250-sink\r\n250-PIPELINING\r\n250 STARTTLS\r\n" if self.tls else b"250-sink\r\n250 PIPELINING\r\n")
+            self._answer(
+                b"250-sink\r\n250-PIPELINING\r\n250 STARTTLS\r\n" if self.tls else b"250-sink\r\n250 PIPELINING\r\n"
+            )
         elif verb == b"STAR":
             self._later(self._start_tls)
         elif verb == b"QUIT":

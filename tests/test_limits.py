@@ -345,7 +345,7 @@ def test_memory_keeps_what_is_not_over() -> None:
     for number in range(100):
         assert memory.take([Window(str(number), 1, 60)], 1, now=0.0)[0].count == 1
     for number in range(100):
-        assert memory.take([Window(str(number), 1, 60)], 1, now=59.0).count == 0
+        assert memory.take([Window(str(number), 1, 60)], 1, now=59.0)[0].count == 0
 
 
 def test_what_is_refused_leaves_no_trace_in_memory() -> None:

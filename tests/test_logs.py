@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import requests
-import structlog
 from django.conf import settings as django_settings
 from django.core.servers.basehttp import WSGIRequestHandler
 from django.db import IntegrityError, OperationalError, connection
@@ -28,6 +27,7 @@ from accounts.mailing import threads as workers
 from accounts.models import ForgetPassword, PasswordResetEvent
 from accounts.passwords import policy
 from accounts.recovery import verbs as recovery_verbs
+from backend import logs
 from backend.logs import FORMATS, Formatter, logging_settings
 from backend.middleware import RequestId
 from harness.deployment import CROWD, PROXIED, REQUEST, ask, is_sent, site_in, wait_until
@@ -132,7 +132,7 @@ FORGERS = [
 def test_no_letter_ends_a_line_or_turns_it_around(log: Log, form: str, forger: str) -> None:
     text = f'before{forger}{{"level": "info", "event": "forged"}}'
     logging.getLogger("django.security").warning("odd: %s", text)
-    structlog.stdlib.get_logger("ours").warning("odd", what=text, several=[text, {"deep": text}])
+    logging.getLogger("ours").warning({"event": "odd", "what": text, "several": [text, {"deep": text}]})
     stream: io.StringIO = getattr(log, form)
     assert len(stream.getvalue().splitlines()) == 2
     assert all(letter.isprintable() for letter in stream.getvalue().replace("\n", ""))
@@ -169,7 +169,7 @@ def test_of_an_exception_its_types_and_the_way_to_it_are_written(log: Log) -> No
         guess("hunter2")
     except RuntimeError:
         logging.getLogger("django.request").exception("failed", stack_info=True)
-        structlog.stdlib.get_logger("ours").exception("failed")
+        logging.getLogger("ours").exception({"event": "failed"})
     theirs, ours = log.lines
     assert [each["type"] for each in theirs["exception"]] == ["RuntimeError", "KeyError"]
     assert "tests/test_logs.py:" in theirs["exception"][1]["frames"][0]
@@ -206,7 +206,7 @@ def test_every_request_has_an_id_of_its_own(api: API) -> None:
 
 def test_nothing_is_left_of_a_request_when_it_is_over(api: API) -> None:
     api.request()
-    assert structlog.contextvars.get_contextvars() == {}
+    assert logs.context.get() == {}
 
 
 @pytest.mark.parametrize(

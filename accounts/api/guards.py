@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from functools import cache
 from typing import Any
 
 import strawberry
-import structlog
 from graphql import FieldNode, GraphQLError, GraphQLField, GraphQLInputObjectType, get_named_type
 from strawberry.extensions import MaskErrors, SchemaExtension
 from strawberry.types import ExecutionContext
@@ -17,7 +17,7 @@ from ..exceptions import RateLimited
 from ..tracebacks import describe
 from .documents import MAX_ERRORS, PreparedDocuments
 
-log = structlog.stdlib.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 RATE_LIMITED = "RATE_LIMITED"
 """The `code` in the extensions of a refusal that only the `errors` list can tell."""
@@ -52,7 +52,8 @@ def _log_under_an_id(error: GraphQLError) -> None:
     # Not its path: a client may call things there as it likes.
     field = error.nodes[0] if error.nodes else None
     name = field.name.value if isinstance(field, FieldNode) else None
-    log.error("unexpected error", error_id=error_id, field=name, exception=describe(error.original_error or error))
+    exception = describe(error.original_error or error)
+    logger.error({"event": "unexpected error", "error_id": error_id, "field": name, "exception": exception})
 
 
 class MaskUnexpectedErrors(MaskErrors):

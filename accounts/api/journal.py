@@ -7,11 +7,11 @@ the same line.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
 import strawberry
-import structlog
 from strawberry.extensions import FieldExtension
 from strawberry.types import get_object_definition
 
@@ -27,7 +27,7 @@ from ..exceptions import (
     UnknownRequest,
 )
 
-log = structlog.stdlib.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 DIGITS_OF_DIGEST = 12
 """Hexadecimal digits: enough to find the lines of one address again, and keyed, so that nobody can try addresses."""
@@ -47,7 +47,7 @@ class Journal(FieldExtension):
             raise
         except Exception as error:
             # What it was, and the way to it, stands in the line that has its errorId.
-            log.error("verb failed", **facts, outcome=type(error).__name__)  # noqa: TRY400
+            logger.error({"event": "verb failed", **facts, "outcome": type(error).__name__})  # noqa: TRY400
             raise
         _done(facts, result)
         return result
@@ -90,19 +90,19 @@ def _done(facts: dict[str, Any], result: Any) -> None:
     elif isinstance(pk := getattr(record, "pk", None), uuid.UUID):
         facts |= {"record": pk}
     if result is None:
-        log.warning("verb refused", **facts, outcome=UnknownRequest.__name__)
+        logger.warning({"event": "verb refused", **facts, "outcome": UnknownRequest.__name__})
     else:
         # A waiting page asks every few seconds.
-        level = "debug" if facts["verb"] in {"passwordResetStatus", "passwordPolicy"} else "info"
-        getattr(log, level)("verb done", **facts, outcome="done")
+        level = logging.DEBUG if facts["verb"] in {"passwordResetStatus", "passwordPolicy"} else logging.INFO
+        logger.log(level, {"event": "verb done", **facts, "outcome": "done"})
 
 
 def _refused(facts: dict[str, Any], refused: RecoveryError) -> None:
     if isinstance(refused, InvalidCode | PasswordRejected) and facts.get("claimed"):
         # Neither is said before handle or token have been believed.
         facts["record"] = facts.pop("claimed")
-    write = log.warning if _is_suspicious(refused) else log.info
-    write("verb refused", **facts, outcome=type(refused).__name__, **_reason(refused))
+    level = logging.WARNING if _is_suspicious(refused) else logging.INFO
+    logger.log(level, {"event": "verb refused", **facts, "outcome": type(refused).__name__, **_reason(refused)})
 
 
 def _reason(refused: RecoveryError) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -292,11 +292,16 @@ def _resends_to(email_digest: str) -> list[Window]:
 
 def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
     """The windows of a client: one for an IPv4 address, one for each network of an IPv6 address."""
+    return [_window(rate, kind, network, growth) for network, growth in _networks(ip)]
+
+
+@lru_cache(1024)
+def _networks(ip: str) -> tuple[tuple[str, int], ...]:
     address = ipaddress.ip_address(ip)
     if address.version == 4:
-        return [_window(rate, kind, ip)]
+        return ((ip, 1),)
     networks = {ipaddress.ip_network((address, bits), strict=False): growth for bits, growth in IPV6_GROWTH.items()}
-    return [_window(rate, kind, str(network), growth) for network, growth in networks.items()]
+    return tuple((str(network), growth) for network, growth in networks.items())
 
 
 def _window(rate: str, kind: str, whose: str, growth: int = 1) -> Window:

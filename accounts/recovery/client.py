@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from django.http import HttpRequest
 
@@ -37,6 +37,7 @@ def client_address(request: HttpRequest) -> str:
     return claimed or _address(str(request.META.get("REMOTE_ADDR", ""))) or NOWHERE
 
 
+@lru_cache(1024)
 def _address(text: str) -> str:
     """The address without the port, brackets or zone that a proxy may put around it; empty where it is none."""
     text = text.strip()
