@@ -119,13 +119,15 @@ class Batch:
                     signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
                 )
 
-    def relieve(self) -> None:
-        """If the sender is stuck in SMTP, write marks older than MARK_SECONDS and release mails after BATCH_SECONDS."""
+    def relieve(self) -> bool:
+        """If the sender is stuck in SMTP, write marks older than MARK_SECONDS and release mails after BATCH_SECONDS.
+
+        Returns whether mails were released.
+        """
         now = time.monotonic()
         if self._unmarked and now - self._marked >= MARK_SECONDS:
             self.mark()
-        if now - self._begun >= BATCH_SECONDS:
-            self._give_back()
+        return now - self._begun >= BATCH_SECONDS and self._give_back()
 
     def is_over(self) -> bool:
         """Whether the lease has ended: the fence refuses every later mark."""
@@ -142,12 +144,13 @@ class Batch:
         finally:
             self._give_back()
 
-    def _give_back(self) -> None:
-        """Release what has not been begun. Fenced: a later mark finds no row."""
+    def _give_back(self) -> bool:
+        """Release what has not been begun; returns whether there was any. Fenced: a later mark finds no row."""
         with self._lock:
             records, self._waiting = self._waiting, []
         if records:
             transitions.release([record.pk for record in records], self._claimed_at)
+        return bool(records)
 
     def _done(self, record: ForgetPassword, kind: EventKind, reason: str) -> None:
         with self._lock:

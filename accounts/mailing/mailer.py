@@ -78,23 +78,21 @@ def send(pk: uuid.UUID, connection: Connection) -> bool:
     return _send(ForgetPassword.objects.filter(pk=pk), connection, 1).taken == 1
 
 
-def relieve() -> None:
-    """Relieve every open batch; raise the last error after all were tried.
-
-    What fails is raised once every batch has had its turn.
-    """
-    failure = None
+def relieve() -> bool:
+    """Relieve every open batch; raise the last error after all were tried. Returns whether mails were given back."""
+    failure, given_back = None, False
     for batch in list(_in_hand):
         if batch.is_over():
             _in_hand.discard(batch)
             continue
         try:
-            batch.relieve()
+            given_back = batch.relieve() or given_back
         except Exception as error:  # noqa: BLE001 (raised below)
             failure = error
             _in_hand.add(batch)  # its sender may have ended, and dropped it, while its marks were out of its hands
     if failure:
         raise failure
+    return given_back
 
 
 def let_go() -> None:

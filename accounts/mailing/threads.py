@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from django.db import close_old_connections, connections
 
 from ..conf import conf
 from ..limits.window import Taken
-from . import mailer, pace, smtp
+from . import batches, mailer, pace, smtp
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,14 @@ LONG_SECONDS = 0.25
 """From so long a mail on, what its sender holds meanwhile is worth more than what it costs to take it anew."""
 CONTENT_SECONDS = 60.0
 """How long no more connections are tried than the mail server has taken."""
+TICK_SECONDS = 0.05
+"""The least time between two looks: what is requested meanwhile is looked up, claimed and marked together."""
+SPREAD_SECONDS = 0.2
+"""How soon the mails of a tick are all to be begun: so many senders share them."""
+BUSY = 0.5
+"""The part of a processor from which on this process is what mails wait for, and not the mail server."""
+BUSY_SECONDS = 0.2
+"""Over how long that is measured."""
 RELIEF_SECONDS = 0.25
 """How often open batches are relieved; far below BATCH_SECONDS."""
 
@@ -100,7 +109,7 @@ class MailerThreads:
         raise NotImplementedError
 
     def _look_and_sweep(self) -> None:
-        """Look and sweep, at each wake-up and each MAIL_SWEEP_SECONDS.
+        """Look and sweep, at each wake-up and each MAIL_SWEEP_SECONDS; the first wake-up in a while at once.
 
         This thread never speaks SMTP: a slow mail server must not delay the status that holders see.
         """
@@ -108,16 +117,20 @@ class MailerThreads:
         last_round = False
         while not last_round:
             last_round = self.stopping.is_set()
+            began = time.monotonic()
             with surviving("look"):
                 while not self._why_down and (found := mailer.look()).looked:
                     self._probe_wanted.set()
                     self.enqueue(found.owed)
+                    if found.looked < mailer.LOOK_BATCH:
+                        break  # whatever has come since has woken this thread again
                 if time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     self.sweep()
             close_old_connections()
             if not last_round:
                 self._wake_up.wait(conf.MAIL_SWEEP_SECONDS)
+                self.stopping.wait(began + TICK_SECONDS - time.monotonic())
                 self._wake_up.clear()
         self.dismiss()
         connections.close_all()
@@ -186,6 +199,21 @@ class IdleSenders:
             return not self._dismissed
 
 
+class Load:
+    """How much of a processor this process uses. With one interpreter lock, it cannot use much more than one."""
+
+    def __init__(self) -> None:
+        self._at, self._used = time.monotonic(), time.process_time()
+        self.is_high = False
+
+    def measure(self) -> None:
+        """Look again, unless that was done a moment ago."""
+        now, used = time.monotonic(), time.process_time()
+        if now - self._at >= BUSY_SECONDS:
+            self.is_high = used - self._used > BUSY * (now - self._at)
+            self._at, self._used = now, used
+
+
 class SendingThreads(MailerThreads):
     """Senders that take what is due from the table, so they need no queue.
 
@@ -203,13 +231,40 @@ class SendingThreads(MailerThreads):
         self._counting = threading.Lock()
         self._most, self._most_until = senders, float("inf")
         self._held_back = False
+        self._load = Load()
+        self._due = 0
+        """Mails that have been found due and that no sender has tried to claim."""
+        self._is_unsure = True
+        """Whether others may be due: left by an earlier process, put off, given back."""
 
     def enqueue(self, pks: Iterable[uuid.UUID]) -> None:
-        if any(True for _ in pks):
-            self.sweep()
+        """Call as many senders as it takes to begin all of these mails within SPREAD_SECONDS."""
+        if due := len(list(pks)):
+            with self._counting:
+                self._due += due
+            self._load.measure()
+            # Where this process is busy, a mail takes long for want of the interpreter: more senders are no help.
+            seconds = 0.0 if self._load.is_high else due * smtp.seconds_of_a_mail()
+            wanted = min(due, self._senders, math.ceil(seconds / SPREAD_SECONDS) or 1)
+            self._batch = min(MAX_BATCH, math.ceil(due / wanted))
+            self._call_if_useful()
+            for _ in range(wanted - self._sending - self._idle_senders.coming):
+                self._call()
 
     def sweep(self) -> None:
-        self._call(if_useful=not (self._sending or self._idle_senders.coming) or _mails_take_long())
+        self._is_unsure = True
+        self._call_if_useful()
+
+    def _call_if_useful(self) -> None:
+        self._call(if_useful=not (self._sending or self._idle_senders.coming) or self._waits_for_the_server())
+
+    def _reserve(self, batch: int) -> int:
+        """How many mails to claim, of those that are due; 0 where others see to them all. Claims are not cheap."""
+        with self._counting:
+            self._idle_senders.is_more_due = False
+            wanted = batch if self._is_unsure else min(batch, self._due)
+            self._due = max(0, self._due - wanted)
+            return wanted
 
     def dismiss(self) -> None:
         self._idle_senders.dismiss()
@@ -217,6 +272,10 @@ class SendingThreads(MailerThreads):
     def _call(self, *, if_useful: bool = True) -> None:
         """Note that more is due, and wake one more sender if that helps and the server takes its connection."""
         self._idle_senders.call(wake=if_useful and self._sending < self._most)
+
+    def _waits_for_the_server(self) -> bool:
+        self._load.measure()
+        return _mails_take_long() and not self._load.is_high
 
     def _work(self) -> None:
         connection, go_on = PatientConnection(), True
@@ -249,7 +308,10 @@ class SendingThreads(MailerThreads):
         """
         batch = self._batch
         while time.monotonic() < self._deadline:
-            if not (allowed := pace.take(batch)).count:
+            if not (wanted := self._reserve(batch)):
+                return False
+            if not (allowed := pace.take(wanted)).count:
+                self._is_unsure = True
                 if not self.stopping.is_set():
                     return True
                 time.sleep(min(allowed.wait, NAP_SECONDS, max(0.0, self._deadline - time.monotonic())))
@@ -259,10 +321,13 @@ class SendingThreads(MailerThreads):
                 claimed = self._claim_and_send(connection, allowed)
             except smtp.TooManyConnections:
                 return self._make_do(allowed)
+            took = time.monotonic() - begun + 1e-6
+            self._is_unsure = (self._is_unsure and claimed == allowed.count) or (
+                allowed.count < wanted or took > batches.BATCH_SECONDS
+            )
             if claimed < allowed.count:
                 self._batch = 1
                 return False
-            took = time.monotonic() - begun + 1e-6
             crowded = self._sending > 1 and self._sending * (time.thread_time() - used) / took > CROWDED
             batch = self._batch = max(1, min(MAX_BATCH, 2 * batch, int(BATCH_WORTH * claimed / took)))
             if not self.stopping.is_set():
@@ -276,13 +341,12 @@ class SendingThreads(MailerThreads):
 
         def call_another(claimed: int) -> None:
             if claimed == allowed.count:
-                self._call(if_useful=_mails_take_long())
+                self._call(if_useful=self._waits_for_the_server())
 
         # Half of the senders and of the pace is for mails whose turn has come, so that a client's first mail finds a
         # sender at once, however many others have requested.
         busy = self._sending > self._half
         in_turn = not self.stopping.is_set() and (busy or pace.is_half_used(allowed))
-        self._idle_senders.is_more_due = False
         claimed = mailer.send_due(connection, allowed.count, in_turn=in_turn, on_claim=call_another)
         if busy and claimed < allowed.count:
             self._held_back = True
@@ -302,7 +366,7 @@ class SendingThreads(MailerThreads):
         with self._counting:
             is_news = self._most_until == float("inf")
             self._most, self._most_until = max(1, smtp.Connection.open_now), time.monotonic() + CONTENT_SECONDS
-            self._held_back = True  # for a sender that has a connection
+            self._held_back = self._is_unsure = True  # for a sender that has a connection
         if is_news:
             logger.warning("the mail server takes no more than %d connections", smtp.Connection.open_now)
         return not smtp.Connection.open_now
@@ -323,13 +387,14 @@ class SendingThreads(MailerThreads):
                 again = self._held_back and self._sending < self._half
                 self._held_back = self._held_back and not again
             if again:  # what was left because it was not its turn
+                self._is_unsure = True
                 self._call()
 
     def _relieve(self) -> None:
         """Relieve the senders: a silent server may hold up one mail, but no other."""
         while not self.stopping.wait(RELIEF_SECONDS):
             with surviving("relieve"):
-                mailer.relieve()
+                self._is_unsure = mailer.relieve() or self._is_unsure
                 if self._idle_senders.is_more_due:  # every working sender has been busy all this time
                     self._call()
             close_old_connections()
