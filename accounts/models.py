@@ -217,6 +217,7 @@ class ForgetPassword(models.Model):
 
 
 insert_reset = Insert(ForgetPassword)
+"""What `ForgetPassword.save` inserts a row by."""
 
 
 class Spent(NamedTuple):
@@ -264,6 +265,10 @@ class PasswordResetEvent(models.Model):
     @classmethod
     def write(cls, record_id: uuid.UUID, kind: EventKind, reason: str = "", **more: Any) -> None:
         cls.objects.create(record_id=record_id, kind=kind, reason=reason, **more)
+
+
+insert_events = Insert(PasswordResetEvent)
+"""Inserts several lines of the timeline at once."""
 
 
 def utc_day(now: datetime) -> date:

@@ -26,10 +26,10 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         """Rows whose account nobody has looked for yet, the oldest first."""
         return self.filter(looked_at=None).order_by("created_at")
 
-    def due(self, now: datetime, *, in_turn: bool = False) -> ForgetPasswordQuerySet:
+    def due(self, now: datetime, *, in_turn: bool = False, lapsed: datetime | None = None) -> ForgetPasswordQuerySet:
         """Rows that owe a mail now and that nobody is sending, by their turns; with `in_turn`, none before its turn."""
         turn = Q(mail_turn_at__lte=now) if in_turn else Q()
-        return self.filter(_claimable(now), turn).order_by("mail_turn_at")
+        return self.filter(_claimable(now, lapsed or now - conf.lease), turn).order_by("mail_turn_at")
 
 
 SHOWN = (
@@ -50,7 +50,7 @@ SHOWN = (
 became of a mail are not: whoever asks often enough and averages would see how long they take to read."""
 
 
-def _claimable(now: datetime) -> Q:
-    unclaimed = Q(mail_claimed_at=None) | Q(mail_claimed_at__lte=now - conf.lease)
+def _claimable(now: datetime, lapsed: datetime) -> Q:
+    unclaimed = Q(mail_claimed_at=None) | Q(mail_claimed_at__lte=lapsed)
     # Looked at by then: a code that seemed older than its shown clock would not be mailed a second time as it is.
     return ~Q(mail_due=Mail.NONE) & Q(mail_next_at__lte=now, looked_at__lte=now) & unclaimed

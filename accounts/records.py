@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from django.db.models import OuterRef, Subquery
 
 from .models import ForgetPassword, GuessBudget, Spent
-from .statements import Select
+from .statements import Select, Structure
 
 
 def find_shown(pk: uuid.UUID) -> ForgetPassword | None:
@@ -22,13 +24,6 @@ def find_shown(pk: uuid.UUID) -> ForgetPassword | None:
     return None
 
 
-def spent_by(email_digest: str) -> Spent:
-    """The guesses that an address has spent as of now."""
-    for budget in _budgets(email_digests=[email_digest]):
-        return Spent(budget.day, budget.used_today, budget.in_a_row)
-    return Spent()
-
-
 BUDGET = ("budget_day", "budget_used_today", "budget_in_a_row")
 
 
@@ -39,6 +34,49 @@ def _shown(pk: uuid.UUID) -> Any:
     return ForgetPassword.objects.shown().filter(pk=pk).annotate(**columns)
 
 
+def spent_by(email_digest: str) -> Spent:
+    """The guesses that an address has spent as of now."""
+    return spent_by_each([email_digest]).get(email_digest, Spent())
+
+
+def spent_by_each(email_digests: Collection[str]) -> dict[str, Spent]:
+    """The guesses that several addresses have spent; none has spent any that is not among them."""
+    found = _spent(email_digests=email_digests) if email_digests else []
+    return {digest: Spent(day, used_today, in_a_row) for digest, day, used_today, in_a_row in found}
+
+
 @partial(Select, GuessBudget)
-def _budgets(email_digests: list[str]) -> Any:
-    return GuessBudget.objects.filter(email_digest__in=email_digests)
+def _spent(email_digests: list[str]) -> Any:
+    budgets = GuessBudget.objects.filter(email_digest__in=email_digests)
+    return budgets.values_list("email_digest", "day", "used_today", "in_a_row")
+
+
+def is_any_waiting() -> bool:
+    """Whether there is a record whose account nobody has looked for."""
+    return bool(_waiting(limit=1))
+
+
+@partial(Select, ForgetPassword)
+def _waiting(limit: Structure) -> Any:
+    return ForgetPassword.objects.not_looked().values_list("pk")[:limit]
+
+
+def lock_waiting(limit: int) -> list[ForgetPassword]:
+    """Lock the oldest records whose account nobody has looked for, but for those that somebody else is looking at."""
+    return _locked_waiting(limit=limit)
+
+
+@partial(Select, ForgetPassword)
+def _locked_waiting(limit: Structure) -> Any:
+    rows = ForgetPassword.objects.not_looked().only("pk", "email")
+    return rows.select_for_update(skip_locked=True, of=("self",))[:limit]
+
+
+def find_claimed(pks: Collection[uuid.UUID], claimed_at: datetime) -> list[ForgetPassword]:
+    """The records of a claim, with their users."""
+    return _claimed(pks=pks, claimed_at=claimed_at) if pks else []
+
+
+@partial(Select, ForgetPassword)
+def _claimed(pks: list[uuid.UUID], claimed_at: datetime) -> Any:
+    return ForgetPassword.objects.select_related("user").filter(pk__in=pks, mail_claimed_at=claimed_at)

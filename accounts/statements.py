@@ -15,6 +15,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from django.db import connections, models, router, transaction
@@ -28,41 +29,53 @@ STAND_INS: dict[str, Callable[[], Any]] = {
     "uuid.UUID": uuid.uuid4,
     "datetime": lambda: datetime(1901, 2, 3, tzinfo=UTC) + timedelta(microseconds=next(_numbers)),
     "str": lambda: f"stand-in {next(_numbers)}",
+    "int": lambda: 2_000_000_000 + next(_numbers),
 }
 """What stands in for a parameter while a statement is written, by its annotation, alone or in a list."""
+STRUCTURE = "Structure"
+"""The annotation of a parameter that is no value but part of the text, such as a LIMIT: there is a text for each."""
+Structure = int
 
 
 class _Statement:
     """What all kinds have in common: a text for each database, and for each length of their lists."""
 
-    def __init__(self, model: type[models.Model], make: Callable[..., Any]) -> None:
+    def __init__(self, model: type[models.Model], make: Callable[..., Any], **kinds: str) -> None:
+        """`kinds` are annotations that are known only now."""
         self.__doc__ = make.__doc__
         self._model = model
         self._make = make
         parameters = inspect.signature(make).parameters
-        self._kinds = {name: str(parameter.annotation) for name, parameter in parameters.items()}
+        self._kinds = {name: str(parameter.annotation) for name, parameter in parameters.items()} | kinds
         self._lists = [name for name, kind in self._kinds.items() if kind.startswith("list")]
-        self._texts: dict[tuple[str, int], Any] = {}
+        self._structure = [name for name, kind in self._kinds.items() if kind == STRUCTURE]
+        self._texts: dict[Any, Any] = {}
 
     def _prepare(self, values: dict[str, Any], using: str | None) -> tuple[BaseDatabaseWrapper, Any, Sequence[Any]]:
         """The connection, the text, and the values in its order."""
-        connection, size = connections[using or router.db_for_write(self._model)], 0
+        connection = connections[using or router.db_for_write(self._model)]
         for name in self._lists:
             # Filled up to a power of two, by repetition, so that there are few texts.
             given = list(values[name])
-            size = 1 << (len(given) - 1).bit_length()
-            values[name] = given + given[-1:] * (size - len(given))
-        key = connection.alias, size
+            values[name] = given + given[-1:] * ((1 << (len(given) - 1).bit_length()) - len(given))
+        shape = {name: len(values[name]) for name in self._lists} | {name: values[name] for name in self._structure}
+        key = (connection.alias, *shape.values())
         if (text := self._texts.get(key)) is None:
-            stand_ins = {name: self._stand_in(kind, size) for name, kind in self._kinds.items()}
-            text = self._texts[key] = self._write(connection, stand_ins)
+            text = self._texts[key] = self._write(connection, shape)
         return connection, text, text.params(connection, values)
 
+    def _write(self, connection: BaseDatabaseWrapper, shape: dict[str, int]) -> Any:
+        stand_ins = {name: self._stand_in(kind, shape.get(name, 0)) for name, kind in self._kinds.items()}
+        made = self._make(**stand_ins)
+        return self._text(connection, made, {name: stand_ins[name] for name in stand_ins.keys() - self._structure})
+
     def _stand_in(self, kind: str, size: int) -> Any:
+        if kind == STRUCTURE:
+            return size
         make = STAND_INS[kind.removeprefix("list[").removesuffix("]")]
         return [make() for _ in range(size)] if kind.startswith("list") else make()
 
-    def _write(self, connection: BaseDatabaseWrapper, stand_ins: dict[str, Any]) -> Any:
+    def _text(self, connection: BaseDatabaseWrapper, made: Any, stand_ins: dict[str, Any]) -> Any:
         raise NotImplementedError
 
 
@@ -100,7 +113,7 @@ def _adapted(connection: BaseDatabaseWrapper, value: Any) -> Any:
 
 
 class Select(_Statement):
-    """A query for records: calling it returns a list of them. Made by a function that returns a QuerySet.
+    """A query: calling it returns a list of records, or of tuples. Made by a function that returns a QuerySet.
 
     Columns that were not asked for are deferred, annotations become attributes, and `select_related` works, as with
     the QuerySet itself.
@@ -113,23 +126,28 @@ class Select(_Statement):
             rows = cursor.fetchall()
         return list(text.records(connection, rows)) if rows else []
 
-    def _write(self, connection: BaseDatabaseWrapper, stand_ins: dict[str, Any]) -> _Reading:
-        return _Reading(connection, self._make(**stand_ins).query, stand_ins)
+    def _text(self, connection: BaseDatabaseWrapper, made: Any, stand_ins: dict[str, Any]) -> _Reading:
+        # `_fields` are those of values_list.
+        return _Reading(connection, made.query, stand_ins, as_records=made._fields is None)
 
 
 class _Reading(_Text):
     """A SELECT, and how its rows are made into records."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, query: Query, stand_ins: dict[str, Any]) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, query: Query, stand_ins: dict[str, Any], *, as_records: bool
+    ) -> None:
         super().__init__(connection, query, stand_ins)
         select, info = self.compiler.select, self.compiler.klass_info
+        self._converters = list(self.compiler.get_converters([column[0] for column in select]).items())
+        self._model = info["model"] if as_records else None
+        if not as_records:
+            return
         fields = info["select_fields"]
-        self._model = info["model"]
         self._first, self._end = fields[0], fields[-1] + 1
         self._names = [column[0].target.attname for column in select[self._first : self._end]]
         self._related = get_related_populators(info, select, connection.alias)
         self._annotations = list(self.compiler.annotation_col_map.items())
-        self._converters = list(self.compiler.get_converters([column[0] for column in select]).items())
 
     def records(self, connection: BaseDatabaseWrapper, rows: list[Any]) -> Iterator[Any]:
         for row in rows:
@@ -137,6 +155,9 @@ class _Reading(_Text):
             for place, (converters, expression) in self._converters:
                 for convert in converters:
                     values[place] = convert(values[place], expression, connection)
+            if self._model is None:
+                yield tuple(values)
+                continue
             record = self._model.from_db(connection.alias, self._names, values[self._first : self._end])
             for related in self._related:
                 related.populate(values, record)
@@ -154,8 +175,8 @@ class Update(_Statement):
             cursor.execute(text.sql, params)
             return int(cursor.rowcount)
 
-    def _write(self, connection: BaseDatabaseWrapper, stand_ins: dict[str, Any]) -> _Text:
-        rows, changes = self._make(**stand_ins)
+    def _text(self, connection: BaseDatabaseWrapper, made: Any, stand_ins: dict[str, Any]) -> _Text:
+        rows, changes = made
         query = rows.query.chain(UpdateQuery)
         query.add_update_values(changes)
         return _Text(connection, query, stand_ins)
@@ -176,19 +197,23 @@ class Insert:
 
     def __init__(self, model: type[models.Model]) -> None:
         self._model = model
-        self._texts: dict[tuple[str, int], str] = {}
+        self._texts: dict[tuple[str, int], tuple[str, bool]] = {}
 
     def __call__(self, records: Sequence[models.Model], *, using: str | None = None) -> None:
         connection = connections[using or router.db_for_write(self._model)]
         fields = self._fields
-        each = ((field, getattr(record, field.attname)) for record in records for field in fields)
-        values = [_prepared(field, value, connection) for field, value in each]
+        rows = [
+            [_prepared(field, getattr(record, field.attname), connection) for field in fields] for record in records
+        ]
         key = connection.alias, len(records)
-        if (sql := self._texts.get(key)) is None:
+        if (text := self._texts.get(key)) is None:
             query = InsertQuery(self._model)
             query.insert_values(fields, list(records))
-            (sql, _), *_ = query.get_compiler(connection=connection).as_sql()
-            self._texts[key] = sql
+            (sql, params), *_ = query.get_compiler(connection=connection).as_sql()
+            # PostgreSQL is given an array for each column, where there are several rows.
+            text = self._texts[key] = sql, len(rows) > 1 and len(params) == len(fields)
+        sql, by_column = text
+        values = [list(column) for column in zip(*rows, strict=True)] if by_column else list(chain.from_iterable(rows))
         with transaction.mark_for_rollback_on_error(using=connection.alias), connection.cursor() as cursor:
             cursor.execute(sql, values)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
+from functools import cache, partial
 from typing import Any, cast
 
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Cast
 
@@ -31,6 +32,7 @@ from .conf import (
 )
 from .models import ForgetPassword, GuessBudget
 from .querysets import ForgetPasswordQuerySet
+from .statements import Select, Structure, Update
 
 
 def count_attempt(pk: uuid.UUID, now: datetime) -> bool:
@@ -156,50 +158,93 @@ def stamp_looked(found: Mapping[uuid.UUID, tuple[Any, str]], now: datetime) -> i
     To their holders all rows are SENT, whatever was found, and all by one statement of the same form, so that
     neither its length nor an order tells anybody apart. Their mail stays due: a stranger's is rehearsed.
     """
-    key_field = cast("models.ForeignKey[Any, Any]", ForgetPassword._meta.get_field("user")).target_field
-    users = Case(*(When(pk=pk, then=Value(key, key_field)) for pk, (key, _) in found.items()))
-    return ForgetPassword.objects.filter(pk__in=found, looked_at=None).update(
-        looked_at=now,
-        sent_at=now,
-        state=_if(Q(state=State.QUEUED), "state", State.SENT),
-        updated_at=now,
-        user_id=Cast(users, key_field),  # PostgreSQL takes a CASE of nothing but NULLs for text
-        email=Case(*(When(pk=pk, then=Value(email)) for pk, (_, email) in found.items()), default=F("email")),
-    )
+    if not found:
+        return 0
+    keys, emails = [key for key, _ in found.values()], [email for _, email in found.values()]
+    return _stamp()(pks=found, users=keys, emails=emails, now=now)
 
 
-def claim(rows: ForgetPasswordQuerySet, now: datetime, limit: int, *, in_turn: bool = False) -> list[uuid.UUID]:
-    """Claim mails that are due, for the length of a lease. The claim starts the life of code and link.
+@cache
+def _stamp() -> Update:
+    key = _user_key()
+    kinds = {models.IntegerField: "int", models.UUIDField: "uuid.UUID", models.CharField: "str"}
+    kind = next(name for kind, name in kinds.items() if isinstance(key, kind))
+    return Update(ForgetPassword, _stamping, users=f"list[{kind}]")
+
+
+def _stamping(pks: list[uuid.UUID], users: list[Any], emails: list[str], now: datetime) -> Any:
+    key_field = _user_key()
+    found = Case(*(When(pk=pk, then=Value(key, key_field)) for pk, key in zip(pks, users, strict=True)))
+    return ForgetPassword.objects.filter(pk__in=pks, looked_at=None), {
+        "looked_at": now,
+        "sent_at": now,
+        "state": _if(Q(state=State.QUEUED), "state", State.SENT),
+        "updated_at": now,
+        "user_id": Cast(found, key_field),  # PostgreSQL takes a CASE of nothing but NULLs for text
+        "email": Case(
+            *(When(pk=pk, then=Value(email)) for pk, email in zip(pks, emails, strict=True)), default=F("email")
+        ),
+    }
+
+
+def _user_key() -> Any:
+    return cast("models.ForeignKey[Any, Any]", ForgetPassword._meta.get_field("user")).target_field
+
+
+def claim(now: datetime, limit: int, *, pk: uuid.UUID | None = None, in_turn: bool = False) -> list[uuid.UUID]:
+    """Claim mails that are due, for the length of a lease, or that of one record. It starts the life of code and link.
 
     Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
     for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
     started anew since, or the server's key has changed; otherwise the generation moves on.
     """
-    mails_code = Q(mail_due=Mail.CODE)
-    new_code = mails_code & (
-        Q(code_issued_at=None)
-        | Q(code_issued_at__lte=now - conf.code_reuse)
-        | Q(code_issued_at__lt=F("sent_at"))
-        | ~Q(code_key=codes.code_key())
-    )
-    mails_link = Q(mail_due__in=(Mail.CODE, Mail.LINK))
-    with transaction.atomic(using=rows.db):
-        pks = list(
-            rows.due(now, in_turn=in_turn)
-            .select_for_update(skip_locked=True, of=("self",))
-            .values_list("pk", flat=True)[:limit]
-        )
+    times = {"now": now, "lapsed": now - conf.lease}
+    with transaction.atomic(using=router.db_for_write(ForgetPassword)):
+        due = _due_in_turn if in_turn else _due
+        found = due(limit=limit, **times) if pk is None else _due_of(pk=pk, **times)
+        pks: list[uuid.UUID] = [each for (each,) in found]
         if pks:
-            ForgetPassword.objects.filter(pk__in=pks).update(
-                mail_claimed_at=now,
-                updated_at=now,
-                mail_attempts=F("mail_attempts") + 1,
-                generation=_if(new_code, "generation", F("generation") + 1),
-                code_issued_at=_if(new_code, "code_issued_at", now),
-                code_key=_if(new_code, "code_key", codes.code_key()),
-                link_issued_at=_if(mails_link, "link_issued_at", now),
-            )
+            _claim(pks=pks, now=now, young_since=now - conf.code_reuse, key=codes.code_key())
     return pks
+
+
+def _claimable(now: datetime, lapsed: datetime, *, in_turn: bool = False) -> Any:
+    due = ForgetPassword.objects.due(now, lapsed=lapsed, in_turn=in_turn)
+    return due.select_for_update(skip_locked=True, of=("self",)).values_list("pk")
+
+
+@partial(Select, ForgetPassword)
+def _due(now: datetime, lapsed: datetime, limit: Structure) -> Any:
+    return _claimable(now, lapsed)[:limit]
+
+
+@partial(Select, ForgetPassword)
+def _due_in_turn(now: datetime, lapsed: datetime, limit: Structure) -> Any:
+    return _claimable(now, lapsed, in_turn=True)[:limit]
+
+
+@partial(Select, ForgetPassword)
+def _due_of(pk: uuid.UUID, now: datetime, lapsed: datetime) -> Any:
+    return _claimable(now, lapsed).filter(pk=pk)
+
+
+@partial(Update, ForgetPassword)
+def _claim(pks: list[uuid.UUID], now: datetime, young_since: datetime, key: str) -> Any:
+    new_code = Q(mail_due=Mail.CODE) & (
+        Q(code_issued_at=None)
+        | Q(code_issued_at__lte=young_since)
+        | Q(code_issued_at__lt=F("sent_at"))
+        | ~Q(code_key=key)
+    )
+    return ForgetPassword.objects.filter(pk__in=pks), {
+        "mail_claimed_at": now,
+        "updated_at": now,
+        "mail_attempts": F("mail_attempts") + 1,
+        "generation": _if(new_code, "generation", F("generation") + 1),
+        "code_issued_at": _if(new_code, "code_issued_at", now),
+        "code_key": _if(new_code, "code_key", key),
+        "link_issued_at": _if(Q(mail_due__in=(Mail.CODE, Mail.LINK)), "link_issued_at", now),
+    }
 
 
 def release(pks: Iterable[uuid.UUID], claimed_at: datetime) -> int:
@@ -211,8 +256,13 @@ def release(pks: Iterable[uuid.UUID], claimed_at: datetime) -> int:
 
 def settle(pks: Collection[uuid.UUID], mail: str, claimed_at: datetime, now: datetime) -> int:
     """Mark mails as sent: nothing is due any more. Fenced: only the claim that still holds may say so."""
+    return _settle(pks=pks, mail=str(mail), claimed_at=claimed_at, now=now) if pks else 0
+
+
+@partial(Update, ForgetPassword)
+def _settle(pks: list[uuid.UUID], mail: str, claimed_at: datetime, now: datetime) -> Any:
     settled = ForgetPassword.objects.filter(pk__in=pks, mail_due=mail, mail_claimed_at=claimed_at)
-    return settled.update(updated_at=now, **NOTHING_DUE)
+    return settled, {"updated_at": now, **NOTHING_DUE}
 
 
 def postpone(

@@ -29,8 +29,7 @@ from accounts.lookup import Mailbox, find_mailboxes
 from accounts.mailing import batches, mailer, mails, smtp
 from accounts.mailing.smtp import Connection
 from accounts.mailing.smtp_backend import MailUnanswered
-from accounts.models import ForgetPassword, PasswordResetEvent
-from accounts.querysets import ForgetPasswordQuerySet
+from accounts.models import ForgetPassword
 from accounts.transitions import NOTHING_DUE, turn_of
 from tests.conftest import API, Letter, PostOffice
 
@@ -92,7 +91,7 @@ def claimed(**fields: Any) -> ForgetPassword:
 
 
 def claim(record: ForgetPassword) -> bool:
-    return transitions.claim(ForgetPassword.objects.filter(pk=record.pk), timezone.now(), 1) == [record.pk]
+    return transitions.claim(timezone.now(), 1, pk=record.pk) == [record.pk]
 
 
 def due_now(limit: int) -> list[Any]:
@@ -239,7 +238,7 @@ def test_a_look_that_breaks_half_way_moves_no_row_at_all(
         assert ForgetPassword.objects.filter(looked_at=None).count() == 0
         raise ZeroDivisionError
 
-    monkeypatch.setattr(PasswordResetEvent.objects, "bulk_create", breaks)
+    monkeypatch.setattr(mailer, "insert_events", breaks)
     with pytest.raises(ZeroDivisionError):
         mailer.look()
     assert ForgetPassword.objects.filter(state=State.QUEUED, looked_at=None).count() == len(mixed)
@@ -340,7 +339,7 @@ def test_a_claim_that_was_begun_before_the_look_takes_nothing_so_that_a_second_t
     before_the_look = timezone.now()
     later(seconds=0.01)
     mailer.look()
-    assert transitions.claim(ForgetPassword.objects.all(), before_the_look, 1) == []
+    assert transitions.claim(before_the_look, 1) == []
     assert claim(record)
     later(minutes=3)
     assert claim(record)
@@ -445,11 +444,11 @@ def test_mails_go_by_their_turns(user: Any, later: Later) -> None:
 
 def test_a_mail_before_its_turn_goes_only_where_that_is_allowed(user: Any, later: Later) -> None:
     record = looked(mail_turn_at=turn_of(3, timezone.now()))
-    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1, in_turn=True) == []
+    assert transitions.claim(timezone.now(), 1, in_turn=True) == []
     later(seconds=119)
-    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1, in_turn=True) == []
+    assert transitions.claim(timezone.now(), 1, in_turn=True) == []
     later(seconds=1)
-    assert transitions.claim(ForgetPassword.objects.all(), timezone.now(), 1, in_turn=True) == [record.pk]
+    assert transitions.claim(timezone.now(), 1, in_turn=True) == [record.pk]
 
 
 def test_a_client_waits_a_minute_for_each_mail_it_has_asked_for_before_and_for_no_more_than_nineteen() -> None:
@@ -502,9 +501,7 @@ def test_no_steady_flood_of_one_client_holds_up_the_first_mail_of_another(
     first_two = ForgetPassword.objects.in_bulk(due_now(2))
     assert "ada@example.com" in {record.email for record in first_two.values()}
     later(minutes=15)
-    assert (
-        len(transitions.claim(ForgetPassword.objects.all(), timezone.now(), 20, in_turn=True)) == 16
-    )  # and none waits for ever
+    assert len(transitions.claim(timezone.now(), 20, in_turn=True)) == 16  # and none waits for ever
 
 
 # --- Send ------------------------------------------------------------------------------------------------------------
@@ -806,8 +803,8 @@ def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_l
 ) -> None:
     record, take, connection = looked(), transitions.claim, taking()
 
-    def claim_and_be_overtaken(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> list[uuid.UUID]:
-        took = take(rows, *args, **options)
+    def claim_and_be_overtaken(*args: Any, **options: Any) -> list[uuid.UUID]:
+        took = take(*args, **options)
         happens(record)
         return took
 
@@ -822,8 +819,8 @@ def test_what_happens_between_the_claim_and_the_mail_is_neither_sent_twice_nor_l
 def test_a_row_deleted_between_the_claim_and_the_mail_stops_nobody(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     record, take, connection = looked(), transitions.claim, taking()
 
-    def claim_and_delete(rows: ForgetPasswordQuerySet, *args: Any, **options: Any) -> list[uuid.UUID]:
-        took = take(rows, *args, **options)
+    def claim_and_delete(*args: Any, **options: Any) -> list[uuid.UUID]:
+        took = take(*args, **options)
         ForgetPassword.objects.all().delete()
         return took
 

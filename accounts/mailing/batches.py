@@ -15,13 +15,13 @@ from django.core.mail import EmailMessage
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from .. import signals, transitions
+from .. import records, signals, transitions
 from ..addresses import fold
 from ..choices import EventKind, Mail
 from ..conf import conf
 from ..limits import rules
 from ..lookup import Mailbox, email_of, find_mailbox, why_not_mailable
-from ..models import ForgetPassword, GuessBudget, PasswordResetEvent, Spent
+from ..models import ForgetPassword, PasswordResetEvent, Spent, insert_events
 from . import mails
 from .smtp import UNANSWERED, Connection, TooManyConnections, classify
 
@@ -52,13 +52,11 @@ class Batch:
     """
 
     def __init__(self, pks: list[uuid.UUID], claimed_at: datetime) -> None:
-        found = ForgetPassword.objects.select_related("user").filter(pk__in=pks, mail_claimed_at=claimed_at)
+        found = records.find_claimed(pks, claimed_at)
         self.claimed = len(pks)
         self.taken = 0
         self._waiting = sorted(found, key=lambda record: pks.index(record.pk)) if pks else []
-        digests = {record.email_digest for record in self._waiting}
-        budgets = GuessBudget.objects.filter(email_digest__in=digests) if digests else ()
-        self._budgets = {budget.email_digest: budget.spent for budget in budgets}
+        self._spent = records.spent_by_each({record.email_digest for record in self._waiting})
         self._with_codes = bool(self._waiting) and rules.codes_are_served()
         self._claimed_at = claimed_at
         self._begun = self._marked = time.monotonic()
@@ -76,7 +74,7 @@ class Batch:
     def send(self, record: ForgetPassword, connection: Connection) -> None:
         """Render and send one mail, or rehearse a decoy's, and mark it soon or at once."""
         try:
-            with_code = self._with_codes and _may_carry_a_code(record, self._budgets.get(record.email_digest, Spent()))
+            with_code = self._with_codes and _may_carry_a_code(record, self._spent.get(record.email_digest, Spent()))
             mailbox, message = _mail_of(record, with_code=with_code)
             if mailbox.reason:
                 connection.rehearse(message)
@@ -110,8 +108,8 @@ class Batch:
             with self._lock:
                 self._unmarked = outcomes + self._unmarked
             raise
-        PasswordResetEvent.objects.bulk_create(
-            PasswordResetEvent(record=record, kind=kind, reason=reason) for record, kind, reason in outcomes
+        insert_events(
+            [PasswordResetEvent(record_id=record.pk, kind=kind, reason=reason) for record, kind, reason in outcomes]
         )
         for record, kind, _ in outcomes:
             if kind is EventKind.MAILED:

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from .. import signals, transitions
+from .. import records, signals, transitions
 from ..choices import EventKind
 from ..lookup import Mailbox, find_mailboxes
-from ..models import ForgetPassword, PasswordResetEvent
-from ..querysets import ForgetPasswordQuerySet
+from ..models import ForgetPassword, PasswordResetEvent, insert_events
 from . import smtp
 from .batches import Batch
 from .smtp import Connection
@@ -34,19 +33,20 @@ class Found(NamedTuple):
 
 def look() -> Found:
     """Look up the accounts of the oldest new records, and show all of them SENT in one commit."""
-    waiting = ForgetPassword.objects.not_looked()
-    if not waiting.exists():  # the usual case, which must not take SQLite's one write lock
+    if not records.is_any_waiting():  # the usual case, which must not take SQLite's one write lock
         return Found(0, [])
     with transaction.atomic():
-        rows = list(waiting.select_for_update(skip_locked=True, of=("self",))[:LOOK_BATCH])
+        rows = records.lock_waiting(LOOK_BATCH)
         now = timezone.now()  # before the look-up, so that the shown time does not tell how long it took
         mailboxes = find_mailboxes({row.email for row in rows})
         found = {row.pk: mailboxes[row.email] for row in rows}
         transitions.stamp_looked({row.pk: _finding(row, found[row.pk]) for row in rows}, now)
         # A line for every record: a statement for strangers alone could be measured.
-        PasswordResetEvent.objects.bulk_create(
-            PasswordResetEvent(record_id=pk, kind=EventKind.LOOKED_UP, reason=mailbox.reason or "found")
-            for pk, mailbox in found.items()
+        insert_events(
+            [
+                PasswordResetEvent(record_id=pk, kind=EventKind.LOOKED_UP, reason=mailbox.reason or "found")
+                for pk, mailbox in found.items()
+            ]
         )
     if signals.password_reset_requested.has_listeners(ForgetPassword):
         for record in ForgetPassword.objects.select_related("user").filter(pk__in=found):
@@ -66,7 +66,7 @@ def send_due(
     With `in_turn`, none is claimed before its turn has come. `on_claim` is told how many there are before the first of
     them is sent. Raises TooManyConnections where the server serves others of this process, and not this one as well.
     """
-    return _send(ForgetPassword.objects.all(), connection, limit, in_turn=in_turn, on_claim=on_claim).claimed
+    return _send(connection, limit, in_turn=in_turn, on_claim=on_claim).claimed
 
 
 def send(pk: uuid.UUID, connection: Connection) -> bool:
@@ -75,7 +75,7 @@ def send(pk: uuid.UUID, connection: Connection) -> bool:
     False where it owes none, somebody else sends it, or it failed and has been put off.
     """
     relieve()
-    return _send(ForgetPassword.objects.filter(pk=pk), connection, 1).taken == 1
+    return _send(connection, 1, pk=pk).taken == 1
 
 
 def relieve() -> bool:
@@ -111,10 +111,10 @@ _in_hand: set[Batch] = set()
 
 
 def _send(
-    rows: ForgetPasswordQuerySet,
     connection: Connection,
     limit: int,
     *,
+    pk: uuid.UUID | None = None,
     in_turn: bool = False,
     on_claim: Callable[[int], None] | None = None,
 ) -> Batch:
@@ -124,7 +124,7 @@ def _send(
     the database fails it, the batch stays in hand to be relieved.
     """
     claimed_at = timezone.now()
-    batch = Batch(transitions.claim(rows, claimed_at, limit, in_turn=in_turn), claimed_at)
+    batch = Batch(transitions.claim(claimed_at, limit, pk=pk, in_turn=in_turn), claimed_at)
     _in_hand.add(batch)
     try:
         if on_claim:
