@@ -89,6 +89,8 @@ class SMTPServer:
         self.letters: list[Delivery] = []
         self.refused: dict[str, str] = {}
         """Recipients and what they are answered, such as `{"bad@example.com": "550 5.1.1 Nobody here"}`."""
+        self.pipelining = True
+        """Whether connections to come are offered PIPELINING."""
         self.mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
         """By which to log in; those of connections to come."""
         self.logins: list[tuple[str, bytes, bytes]] = []
@@ -291,7 +293,13 @@ class _Handler:
         self._server = server
         self._session = session
 
-    async def handle_RCPT(  # noqa: N802 (aiosmtpd finds its hooks by these names)
+    async def handle_EHLO(  # noqa: N802 (aiosmtpd finds its hooks by these names)
+        self, _: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [*responses[:-1], *(["250-PIPELINING"] if self._server.pipelining else []), responses[-1]]
+
+    async def handle_RCPT(  # noqa: N802
         self, _: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if answer := self._server.refused.get(address):

@@ -22,13 +22,11 @@ from django.core.mail import EmailMessage
 from ..addresses import UnmailableAddress
 from ..conf import conf
 from .headers import BadSender, parse_sender
-from .smtp_backend import MailUnanswered
+from .smtp_backend import MailUnanswered, Session
 
 STALE_SECONDS = 20
 """An idle connection older than this is asked whether it still lives before a mail is entrusted to it."""
 
-TURNS_OF_A_MAIL = 4
-"""MAIL, RCPT, DATA, and the mail itself."""
 LATEST = 16
 """Mails of this process that a rehearsal takes one of, to last as long as it."""
 RECENT_SECONDS = 60.0
@@ -136,8 +134,8 @@ class Connection:
             self._open()
             begun = time.monotonic()
             message.message().as_bytes()
-            for _ in range(TURNS_OF_A_MAIL if self._session else 0):
-                self._session.noop()
+            if session := self._session:
+                _rehearse(session)
             _last_as_long_as_a_mail(begun)
             self._used_at = time.monotonic()
         self._rehearsals += 1
@@ -189,6 +187,15 @@ class Connection:
             return self._session is None or self._session.noop()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
+
+
+def _rehearse(session: Any) -> None:
+    """Send as many commands as a mail takes; by another's session, one after the other."""
+    if isinstance(session, Session):
+        session.rehearse()
+    else:
+        for _ in range(4):
+            session.noop()
 
 
 def _recent() -> list[_Attempt]:

@@ -262,7 +262,7 @@ class SendingThreads(MailerThreads):
         """How many mails to claim, of those that are due; 0 where others see to them all. Claims are not cheap."""
         with self._counting:
             self._idle_senders.is_more_due = False
-            wanted = batch if self._is_unsure else min(batch, self._due)
+            wanted = batch if self._is_unsure or self.stopping.is_set() else min(batch, self._due)
             self._due = max(0, self._due - wanted)
             return wanted
 
