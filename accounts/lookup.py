@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -14,6 +15,7 @@ from django.db.models import Case, Index, Q, SmallIntegerField, Value, When, Win
 from django.db.models.functions import Collate, Lower, RowNumber, Upper
 
 from .addresses import fold, is_blank, mailbox_of, spellings
+from .statements import Select
 
 MOST_ACCOUNTS = 10
 """Accounts of one address that its mail has links for."""
@@ -40,26 +42,31 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     """
     typed = list(dict.fromkeys(typed))
     wanted = {address: fold(address) for address in typed if not is_blank(address)}
-    as_typed = [Upper(Value(address)) for address in wanted]
-    # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
-    folded = [
-        capitals
-        for address in wanted.values()
-        for spelling in spellings(address)
-        for capitals in (Upper(Value(spelling)), spelling.upper())
-    ]
+    folded = [spelling for address in wanted.values() for spelling in spellings(address)]
     user_model = get_user_model()
     field = user_model.get_email_field_name()
-    candidates = (
-        user_model._default_manager.annotate(_shouted_email=Upper(field), _place=_place_at_its_address(field))
-        .filter(Q(_shouted_email__in=as_typed) | Q(_shouted_email__in=folded), _place__lte=MOST_ACCOUNTS)
-        .order_by(*_by_age())
-    )
     by_fold = defaultdict(list)
-    for user in candidates if wanted else ():
-        by_fold[fold(getattr(user, field))].append(user)
+    if wanted:
+        capitals = [spelling.upper() for spelling in folded]
+        for user in _candidates(user_model, field, _by_age())(typed=wanted, folded=folded, capitals=capitals):
+            by_fold[fold(getattr(user, field))].append(user)
     nobody = {address: Mailbox(reason="unknown") for address in typed}
     return nobody | {address: _choose(address, by_fold[folded], field) for address, folded in wanted.items()}
+
+
+@cache
+def _candidates(user_model: Any, field: str, by_age: tuple[str, ...]) -> Select:
+    """The accounts whose address may be one of those typed, or one of their folded spellings."""
+
+    def candidates(typed: list[str], folded: list[str], capitals: list[str]) -> Any:
+        # In the database's capitals and in Python's: SQLite has none for an é, and would not find a stored É by it.
+        as_typed = [Upper(Value(address)) for address in typed]
+        as_folded = [*(Upper(Value(spelling)) for spelling in folded), *capitals]
+        users = user_model._default_manager.annotate(_shouted_email=Upper(field), _place=_place_at_its_address(field))
+        matching = Q(_shouted_email__in=as_typed) | Q(_shouted_email__in=as_folded)
+        return users.filter(matching, _place__lte=MOST_ACCOUNTS).order_by(*by_age)
+
+    return Select(user_model, candidates)
 
 
 def address_index() -> Index:

@@ -72,7 +72,7 @@ def speak_tls(server: SMTPServer, certificate: str = "server") -> None:
 def test_it_says_where_it_is_what_the_server_offers_and_that_the_sender_is_taken(server: SMTPServer) -> None:
     said = check()
     assert f"by SMTP to 127.0.0.1, port {server.port}." in said
-    assert re.search(r"offers: 8BITMIME, AUTH LOGIN PLAIN, HELP, SIZE 33554432, SMTPUTF8\.", said)
+    assert re.search(r"offers: 8BITMIME, AUTH LOGIN PLAIN, HELP, PIPELINING, SIZE 33554432, SMTPUTF8\.", said)
     assert "There is no TLS" in said
     assert "STARTTLS" not in said
     assert "Nobody logs in" in said

@@ -34,14 +34,10 @@ pytestmark = pytest.mark.django_db
 def generous_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases differ in what they call equal; that of CVE-2019-19844 was generous, this one proposes everybody."""
 
-    class Everybody:
-        def filter(self, *conditions: Any, **more: Any) -> Everybody:
-            return self
+    def everybody(user_model: Any, field: str, by_age: tuple[str, ...]) -> Any:
+        return lambda **_: list(user_model.objects.order_by(*by_age))
 
-        def order_by(self, *fields: str) -> Any:
-            return get_user_model().objects.order_by(*fields)
-
-    monkeypatch.setattr(get_user_model()._default_manager, "annotate", lambda **_: Everybody())
+    monkeypatch.setattr(lookup, "_candidates", everybody)
 
 
 # --- Equal, or not ---------------------------------------------------------------------------------------------------

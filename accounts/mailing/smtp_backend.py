@@ -5,13 +5,17 @@ It stands in place of Django's as the default: MAIL_HELO, the wait and pipelinin
 
 from __future__ import annotations
 
+import os
 import re
 import smtplib
+import ssl
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from django.core.mail.backends import smtp
+from django.utils.functional import cached_property
 
 from ..conf import conf
 
@@ -84,7 +88,7 @@ class Session(smtplib.SMTP):
         if of_data[0] != 354:
             self._rset()
             raise smtplib.SMTPDataError(*of_data)
-        code, reply = self._text(msg)
+        code, reply = self.send_text(msg)
         if code != 250:
             self._rset()
             raise smtplib.SMTPDataError(code, reply)
@@ -145,9 +149,9 @@ class Session(smtplib.SMTP):
         code, reply = self.docmd("data")
         if code != 354:
             raise smtplib.SMTPDataError(code, reply)
-        return self._text(msg)
+        return self.send_text(msg)
 
-    def _text(self, msg: bytes) -> tuple[int, bytes]:
+    def send_text(self, msg: bytes) -> tuple[int, bytes]:
         """Send the text of a mail and wait for the answer to it until `answer_by`.
 
         A server may take long to answer, and it has the mail by then: RFC 5321 section 4.5.3.2.6 asks for ten minutes.
@@ -179,6 +183,19 @@ class EmailBackend(smtp.EmailBackend):
     @property
     def connection_class(self) -> type[Session]:
         return TLSSession if self.use_ssl else Session
+
+    @cached_property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Django's, once for all connections of this process: it reads every authority that the system trusts."""
+        if self.ssl_certfile or self.ssl_keyfile:
+            return cast("ssl.SSLContext", super().ssl_context)
+        return _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(4)
+def _trusting(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """A context that trusts whom the system trusts; OpenSSL reads both variables by itself."""
+    return ssl.create_default_context()
 
 
 class _UTF8(str):

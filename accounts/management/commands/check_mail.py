@@ -21,6 +21,7 @@ from ...conf import conf
 from ...mailing.headers import BadSender, parse_sender
 from ...mailing.mime import Letter
 from ...mailing.smtp import classify, new_backend
+from ...mailing.smtp_backend import Session
 
 LONGEST_ANSWER = 500
 """Characters of what a server says that are repeated."""
@@ -140,13 +141,14 @@ def _backend() -> Any:
 def _answers(session: Any) -> list[tuple[int, bytes]]:
     """What the server is going to answer to mails: smtplib keeps it to itself."""
     answers: list[tuple[int, bytes]] = []
-    data = session.data
+    name = "send_text" if isinstance(session, Session) else "data"
+    send = getattr(session, name)
 
     def heard(message: Any) -> tuple[int, bytes]:
-        answers.append(data(message))
+        answers.append(send(message))
         return answers[-1]
 
-    session.data = heard
+    setattr(session, name, heard)
     return answers
 
 
