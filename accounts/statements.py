@@ -200,6 +200,8 @@ class Insert:
         self._texts: dict[tuple[str, int], tuple[str, bool]] = {}
 
     def __call__(self, records: Sequence[models.Model], *, using: str | None = None) -> None:
+        if not records:
+            return
         connection = connections[using or router.db_for_write(self._model)]
         fields = self._fields
         rows = [

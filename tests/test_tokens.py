@@ -17,7 +17,6 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.utils.crypto import salted_hmac
 
 from accounts import codes, lookup
 from accounts.exceptions import RateLimited
@@ -61,12 +60,13 @@ class Cost:
 @pytest.fixture
 def cost(api: API, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cost]:
     macs: list[str] = []
+    mac = codes._mac
 
-    def counted(salt: str, *rest: Any, **more: Any) -> Any:
-        macs.append(salt)
-        return salted_hmac(salt, *rest, **more)
+    def counted(purpose: str, *rest: str) -> bytes:
+        macs.append(purpose)
+        return mac(purpose, *rest)
 
-    monkeypatch.setattr(codes, "salted_hmac", counted)
+    monkeypatch.setattr(codes, "_mac", counted)
 
     def measure(record: ForgetPassword, verb: str, values: dict[str, str]) -> Cost:
         macs.clear()

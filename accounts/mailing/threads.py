@@ -244,9 +244,11 @@ class SendingThreads(MailerThreads):
                 self._due += due
             self._load.measure()
             # Where this process is busy, a mail takes long for want of the interpreter: more senders are no help.
-            seconds = 0.0 if self._load.is_high else due * smtp.seconds_of_a_mail()
-            wanted = min(due, self._senders, math.ceil(seconds / SPREAD_SECONDS) or 1)
-            self._batch = min(MAX_BATCH, math.ceil(due / wanted))
+            seconds = smtp.seconds_of_a_mail()
+            helpful = 1 if self._load.is_high else math.ceil(due * seconds / SPREAD_SECONDS) or 1
+            wanted = min(due, self._senders, helpful)
+            worth = int(BATCH_WORTH / max(seconds, 1e-6))
+            self._batch = max(1, min(MAX_BATCH, math.ceil(due / wanted), worth))
             self._call_if_useful()
             for _ in range(wanted - self._sending - self._idle_senders.coming):
                 self._call()
@@ -321,6 +323,9 @@ class SendingThreads(MailerThreads):
                 claimed = self._claim_and_send(connection, allowed)
             except smtp.TooManyConnections:
                 return self._make_do(allowed)
+            except Exception:
+                self._is_unsure = True  # what was reserved is still due
+                raise
             took = time.monotonic() - begun + 1e-6
             self._is_unsure = (self._is_unsure and claimed == allowed.count) or (
                 allowed.count < wanted or took > batches.BATCH_SECONDS
@@ -394,8 +399,10 @@ class SendingThreads(MailerThreads):
         """Relieve the senders: a silent server may hold up one mail, but no other."""
         while not self.stopping.wait(RELIEF_SECONDS):
             with surviving("relieve"):
-                self._is_unsure = mailer.relieve() or self._is_unsure
-                if self._idle_senders.is_more_due:  # every working sender has been busy all this time
+                if mailer.relieve():
+                    self._is_unsure = True
+                    self._call()
+                elif self._idle_senders.is_more_due:  # every working sender has been busy all this time
                     self._call()
             close_old_connections()
         connections.close_all()
