@@ -9,6 +9,7 @@ export THREADS ?= 8
 
 PY := $(VENV)/bin/python
 DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
+PEERS := .venv-peers
 BUNDLE := web/dist/graphiql.js
 # npm writes these when all else is there, so what stopped half way is begun anew, and what is done is not.
 WEB := web/node_modules/.package-lock.json
@@ -50,7 +51,8 @@ timing: $(VENV)/dev.stamp ## Measure on PostgreSQL whether known and unknown add
 	$(PY) -m harness.postgres $(PY) -m benchmarks.time_to_sent
 	$(PY) -m harness.postgres $(PY) -m benchmarks.waiting
 
-bench: $(VENV)/dev.stamp ## Measure what the mailer costs, in a few minutes; docs/benchmarks.md tells how to read it
+bench: setup $(VENV)/dev.stamp $(PEERS)/run.stamp ## Compare with what people use instead, and measure the mailer; some minutes
+	$(PY) -m harness.postgres $(PY) -m benchmarks.comparison
 	$(PY) -m benchmarks.response_time --requests 100
 	$(PY) -m harness.postgres $(PY) -m benchmarks.mail_throughput --short
 	$(PY) -m harness.postgres $(PY) -m benchmarks.mail_latency --short
@@ -76,6 +78,8 @@ lock: $(VENV)/dev.stamp ## Compile requirements*.in into requirements*.txt, for 
 		--no-emit-index-url requirements.in --output-file requirements.txt
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --constraint requirements.txt benchmarks/peers.in --output-file benchmarks/peers.txt
 
 # Some systems ship Python without ensurepip and forbid installing into it; its pip can still fill an environment.
 $(PY):
@@ -91,6 +95,13 @@ $(VENV)/run.stamp: requirements.txt | $(PY)
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(INSTALL) --requirement requirements-dev.txt || $(GO_ON)
+	@touch $@
+
+# What `make bench` compares with; nothing of it comes near this project's own environment.
+$(PEERS)/run.stamp: benchmarks/peers.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv --without-pip $(PEERS)
+	$(if $(wildcard $(VENV)/bin/pip),$(PY) -m pip,$(PYTHON) -m pip) --python $(PEERS)/bin/python \
+		--disable-pip-version-check install --quiet --requirement benchmarks/peers.txt || $(GO_ON)
 	@touch $@
 
 # For web/npm.sh, which the tests run too.

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
+import django
 from django.db import connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import get_related_populators
@@ -146,7 +147,7 @@ class _Reading(_Text):
         fields = info["select_fields"]
         self._first, self._end = fields[0], fields[-1] + 1
         self._names = [column[0].target.attname for column in select[self._first : self._end]]
-        self._related = get_related_populators(info, select, connection.alias)
+        self._related = _populators(info, select, connection.alias)
         self._annotations = list(self.compiler.annotation_col_map.items())
 
     def records(self, connection: BaseDatabaseWrapper, rows: list[Any]) -> Iterator[Any]:
@@ -164,6 +165,12 @@ class _Reading(_Text):
             for name, place in self._annotations:
                 setattr(record, name, values[place])
             yield record
+
+
+def _populators(info: Any, select: Any, alias: str) -> list[Any]:
+    """What makes the records that `select_related` has asked for, by the API of the Django at hand."""
+    more: dict[str, Any] = {"fetch_mode": models.FETCH_ONE} if django.VERSION >= (6, 1) else {}
+    return list(get_related_populators(info, select, alias, **more))
 
 
 class Update(_Statement):

@@ -198,7 +198,7 @@ def claim(now: datetime, limit: int, *, pk: uuid.UUID | None = None, in_turn: bo
     for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
     started anew since, or the server's key has changed; otherwise the generation moves on.
     """
-    times = {"now": now, "lapsed": now - conf.lease}
+    times: Any = {"now": now, "lapsed": now - conf.lease}
     with transaction.atomic(using=router.db_for_write(ForgetPassword)):
         due = _due_in_turn if in_turn else _due
         found = due(limit=limit, **times) if pk is None else _due_of(pk=pk, **times)

@@ -111,11 +111,12 @@ class Refusals:
 class _AtTheAdmin:
     """Has a middleware see requests to the admin alone: nothing else has a session, a user or messages."""
 
-    get_response: Handle
+    get_response: Any
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not request.path_info.startswith(ADMIN):
-            return self.get_response(request)
+            answer: HttpResponseBase = self.get_response(request)
+            return answer
         response: HttpResponseBase = super().__call__(request)  # type: ignore[misc]
         return response
 

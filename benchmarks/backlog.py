@@ -81,7 +81,6 @@ def explain_claim(limit: int = 50) -> Plan:
     from django.utils import timezone
 
     from accounts import transitions
-    from accounts.models import ForgetPassword
 
     plans: list[Plan] = []
 
@@ -96,7 +95,7 @@ def explain_claim(limit: int = 50) -> Plan:
         return execute(sql, params, many, context)
 
     with transaction.atomic(), connection.execute_wrapper(explain):
-        transitions.claim(ForgetPassword.objects.all(), timezone.now(), limit)
+        transitions.claim(timezone.now(), limit)
         transaction.set_rollback(True)
     return plans[0]
 
@@ -107,15 +106,14 @@ def settle(number: int, at_once: int = 500) -> float:
 
     from accounts import transitions
     from accounts.choices import Mail
-    from accounts.models import ForgetPassword
 
     for _ in range(number // at_once):
         now = timezone.now()
-        transitions.settle(transitions.claim(ForgetPassword.objects.all(), now, at_once), Mail.CODE, now, now)
+        transitions.settle(transitions.claim(now, at_once), Mail.CODE, now, now)
     times = []
     for _ in range(20):
         begun, now = time.perf_counter(), timezone.now()
-        pks = transitions.claim(ForgetPassword.objects.all(), now, 50)
+        pks = transitions.claim(now, 50)
         times.append(time.perf_counter() - begun)
         transitions.settle(pks, Mail.CODE, now, now)
     return 1000 * statistics.median(times)

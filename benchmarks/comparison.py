@@ -91,7 +91,7 @@ class Server:
     def memory(self) -> float:
         """Megabytes that it and its workers have for themselves."""
         main = psutil.Process(self.pid)
-        return sum(process.memory_full_info().uss for process in (main, *main.children(recursive=True))) / 2**20
+        return float(sum(each.memory_full_info().uss for each in (main, *main.children(recursive=True)))) / 2**20
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Found:
     lines: dict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
 
     def median(self, name: str, what: str) -> float:
-        return statistics.median(getattr(line, what) for line in self.lines[name])
+        return float(statistics.median(getattr(line, what) for line in self.lines[name]))
 
 
 @contextmanager
@@ -138,10 +138,12 @@ def peer(name: str, database: str, mail: dict[str, str]) -> Iterator[Server]:
 @contextmanager
 def started(command: list[str], port: int, variables: dict[str, str]) -> Iterator[Server]:
     """Start a granian, and wait for all of its processes: one that still imports would count as busy."""
-    with tempfile.TemporaryDirectory(prefix="recovery-benchmark-") as folder:
-        with running(command, port, variables, Path(folder, "server.log")) as server:
-            wait_until(lambda: server.started == WORKERS)
-            yield Server(port, server.process.pid)
+    with (
+        tempfile.TemporaryDirectory(prefix="recovery-benchmark-") as folder,
+        running(command, port, variables, Path(folder, "server.log")) as server,
+    ):
+        wait_until(lambda: server.started == WORKERS)
+        yield Server(port, server.process.pid)
 
 
 def without_mail(server: Server, asked: Asked, seconds: float) -> Line:

@@ -3,10 +3,10 @@
     python -m benchmarks.smtp_sink [milliseconds for each command] [--mail MS [--vary PART]] [--refuse half|all]
                                    [--port PORT] [--certificate FILE] [--log FILE]
 
-It offers PIPELINING, and each answer is late by itself, as by the way to a distant server: three commands that come
-together are answered together. It offers STARTTLS where it has a certificate (with its key, in one file), and writes a line for each mail into the log:
-the recipient, and the time at which it took the mail. It prints its port; after that, for each line of its input, the
-number of mails taken so far; and it ends with its input.
+It offers PIPELINING. Each answer is late by itself, as on the way from a distant server: three commands that come
+together are answered together. It offers STARTTLS where it has a certificate (with its key, in one file), and writes a
+line for each mail into the log: the recipient, and the time at which it took the mail. It prints its port; after that,
+for each line of its input, the number of mails taken so far; and it ends with its input.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ class Scripted:
                     if is_text:
                         self.texts.append(line)
                     said = b"250 taken" if is_text else self._say(before, line.upper())
-                    is_text = not is_text and bool(said) and said.startswith(b"354")
                     if said is None:
                         return
+                    is_text = not is_text and said.startswith(b"354")
                     before.append(line)
                     client.sendall(said + b"\r\n")
                     if self._drops:

@@ -99,7 +99,7 @@ class RedisCounter:
 
     def _connection(self) -> Any:
         """This thread's connection, made anew where the server has ended it, or its last answer was not read."""
-        connection = getattr(self._local, "connection", None)
+        connection: Any = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._pool.make_connection()
             connection.connect()

@@ -1,4 +1,4 @@
-"""Django's SMTP backend, with a session that pipelines, waits for the answer to a mail, logs in in UTF-8 and has a name.
+"""Django's SMTP backend, with a session that pipelines, waits for the answer to a mail and logs in in UTF-8.
 
 It stands in place of Django's as the default: MAIL_HELO, the wait and pipelining would have no place there.
 """
@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from django.core.mail.backends import smtp
 from django.utils.functional import cached_property
@@ -86,11 +86,11 @@ class Session(smtplib.SMTP):
                 raise smtplib.SMTPSenderRefused(*of_sender, from_addr)
             raise smtplib.SMTPRecipientsRefused({recipient: of_recipient})
         if of_data[0] != 354:
-            self._rset()
+            self._rset()  # type: ignore[attr-defined]
             raise smtplib.SMTPDataError(*of_data)
         code, reply = self.send_text(msg)
         if code != 250:
-            self._rset()
+            self._rset()  # type: ignore[attr-defined]
             raise smtplib.SMTPDataError(code, reply)
         return {}
 
@@ -138,7 +138,7 @@ class Session(smtplib.SMTP):
         if of_data[0] == 354:
             self.send(b".\r\n")
             self.getreply()
-        self._rset()
+        self._rset()  # type: ignore[attr-defined]
 
     @staticmethod
     def _distrust() -> None:
@@ -188,7 +188,7 @@ class EmailBackend(smtp.EmailBackend):
     def ssl_context(self) -> ssl.SSLContext:
         """Django's, once for all connections of this process: it reads every authority that the system trusts."""
         if self.ssl_certfile or self.ssl_keyfile:
-            return cast("ssl.SSLContext", super().ssl_context)
+            return super().ssl_context
         return _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 

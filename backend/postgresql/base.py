@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from typing import Any
 
 from django.db.backends.postgresql import base
 
@@ -24,7 +25,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return bool(super().is_usable())
 
 
-def _has_something_to_read(connection: base.Database.Connection) -> bool:
+def _has_something_to_read(connection: Any) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
     return bool(poll.poll(0))

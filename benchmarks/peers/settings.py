@@ -73,11 +73,11 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     *(["allauth.account.auth_backends.AuthenticationBackend"] if PEER == "allauth" else []),
 ]
-DJOSER = {"PASSWORD_RESET_CONFIRM_URL": "reset/{uid}/{token}"}
+DJOSER = {"PASSWORD_RESET_CONFIRM_URL": "reset/{uid}/{token}"}  # nosec B105
 REST_FRAMEWORK = {"DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
 HEADLESS_ONLY = True
 HEADLESS_CLIENTS = ("app",)
-HEADLESS_FRONTEND_URLS = {"account_reset_password_from_key": "https://example.com/reset/{key}"}
+HEADLESS_FRONTEND_URLS = {"account_reset_password_from_key": "https://example.com/reset/{key}"}  # nosec B105
 ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_RATE_LIMITS = False
