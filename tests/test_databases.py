@@ -12,7 +12,20 @@ import psycopg
 import pytest
 from gql.transport.exceptions import TransportQueryError
 
-from harness.deployment import CROWD, HOST, REQUEST, ROOT, Site, ask, is_sent, mailed_to, prepare, request_all, site_in
+from harness.deployment import (
+    CROWD,
+    HOST,
+    REQUEST,
+    ROOT,
+    STATUS,
+    Site,
+    ask,
+    is_sent,
+    mailed_to,
+    prepare,
+    request_all,
+    site_in,
+)
 from harness.pgbouncer import pgbouncer
 from harness.postgres import Postgres, postgres
 
@@ -57,6 +70,44 @@ def test_behind_a_pooler_everything_is_as_without(tmp_path: Path, pooled: str) -
             site.mail.wait_until(lambda: len(site.mail.letters) == len(CROWD))
         assert mailed_to(site) == CROWD
         assert shell(site, ASK_ADMIN).strip() == "{200}"
+
+
+# --- Kept connections ------------------------------------------------------------------------------------------------
+
+ASK_WHETHER_USABLE = """
+from django.db import connection
+connection.ensure_connection()
+connection.connection.cursor = lambda *_: 1 / 0  # whoever asks the server anything comes by here
+print(connection.is_usable())
+connection.errors_occurred = True
+try:
+    connection.is_usable()
+except ZeroDivisionError:
+    print("asked")
+"""
+
+
+def end_connections(server: Postgres, database: str) -> None:
+    """What a restart of the database, or of a pooler in front of it, looks like to those that are connected."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s", [database]
+        )
+
+
+def test_a_connection_that_the_server_has_ended_costs_no_request(replaced: Site, server: Postgres) -> None:
+    with replaced.serving(workers=1) as web:
+        handles = []
+        for email in CROWD[:3]:
+            handles.append(ask(web, REQUEST, input={"email": email})["reset"]["requestId"])
+            end_connections(server, "replaced")
+        for handle in handles:
+            assert ask(web, STATUS, id=handle)["status"] in {"QUEUED", "SENT"}
+        replaced.mail.wait_until(lambda: len(replaced.mail.letters) == 3)
+
+
+def test_a_connection_is_asked_whether_it_lives_after_an_error_alone(replaced: Site) -> None:
+    assert shell(replaced, ASK_WHETHER_USABLE).split() == ["True", "asked"]
 
 
 # --- A failover ------------------------------------------------------------------------------------------------------

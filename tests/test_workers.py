@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 from django.core import serializers
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
@@ -669,6 +671,82 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
     crew._is_unsure = True
     crew._send_all(smtp.Connection())
     assert limits == [1, 2, 4, 8, 8, 1]
+
+
+# --- What is known to be due -----------------------------------------------------------------------------------------
+
+
+def test_wake_ups_that_come_together_are_one_look(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.MAIL_SWEEP_SECONDS = 3600
+    looks: list[float] = []
+    monkeypatch.setattr(workers, "TICK_SECONDS", 0.3)
+    monkeypatch.setattr(mailer, "look", lambda: looks.append(1) or mailer.Found(0, []))
+    monkeypatch.setattr(smtp, "why_down", lambda: "")
+    crew = workers.SendingThreads(1)
+    crew.start()
+    for _ in range(500):
+        crew.wake(None)
+    time.sleep(0.01)
+    crew.stop(WAIT)
+    assert 2 <= len(looks) <= 4  # at the start, at the first, for the others, and at the end
+
+
+def test_a_sender_claims_what_others_have_left_and_asks_for_nothing_where_nothing_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew, claims = workers.SendingThreads(2), []
+
+    def all_of_them(connection: smtp.Connection, limit: int, **options: Any) -> int:
+        claims.append(limit)
+        return limit
+
+    monkeypatch.setattr(mailer, "send_due", all_of_them)
+    crew._is_unsure = False
+    crew._send_all(smtp.Connection())
+    assert claims == []
+    crew.enqueue([uuid.uuid4() for _ in range(7)])
+    crew._send_all(smtp.Connection())
+    assert sum(claims) == 7
+    crew._send_all(smtp.Connection())
+    assert sum(claims) == 7
+
+
+def test_a_claim_that_failed_leaves_what_was_due_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    def canceled(*_: Any, **options: Any) -> int:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    crew = workers.SendingThreads(2)
+    crew._is_unsure = False
+    crew.enqueue([uuid.uuid4()])
+    monkeypatch.setattr(mailer, "send_due", canceled)
+    with pytest.raises(OperationalError):
+        crew._send_all(smtp.Connection())
+    assert crew._reserve(5) == 5
+
+
+@pytest.mark.parametrize(
+    ("due", "seconds", "busy", "senders", "batch"),
+    [
+        (1, 0.001, False, 1, 1),
+        (20, 0.001, False, 1, 20),
+        (20, 0.1, False, 10, 2),
+        (20, 2.0, False, 20, 1),
+        (100, 2.0, False, 32, 1),
+        (20, 0.1, True, 1, 5),
+    ],
+)
+def test_so_many_senders_are_called_as_begin_all_mails_soon_and_one_where_the_process_itself_is_busy(
+    monkeypatch: pytest.MonkeyPatch, due: int, seconds: float, busy: bool, senders: int, batch: int
+) -> None:
+    monkeypatch.setattr(smtp, "seconds_of_a_mail", lambda: seconds)
+    monkeypatch.setattr(workers.Load, "measure", lambda _: None)
+    crew = workers.SendingThreads(32)
+    crew._load.is_high = busy
+    called: list[bool] = []
+    monkeypatch.setattr(crew._idle_senders, "call", lambda *, wake: called.append(wake))
+    crew.enqueue([uuid.uuid4() for _ in range(due)])
+    assert crew._batch == batch
+    assert called.count(True) in {senders, senders + 1}
 
 
 # --- Who is at work --------------------------------------------------------------------------------------------------
