@@ -189,13 +189,24 @@ class Update(_Statement):
         return _Text(connection, query, stand_ins)
 
 
-AS_THEY_ARE = {models.CharField: str, models.BooleanField: bool}
-"""Fields that hand a value of just this type to every database as it is."""
+SIMPLE: dict[type, type] = {
+    models.CharField: str,
+    models.BooleanField: bool,
+    models.PositiveSmallIntegerField: int,
+    models.PositiveIntegerField: int,
+    models.DateTimeField: datetime,
+    models.UUIDField: uuid.UUID,
+}
+"""Fields that do no more to a value of just this type than `_adapted` does."""
 
 
 def _prepared(field: Any, value: Any, connection: BaseDatabaseWrapper) -> Any:
-    if value is None or type(value) is AS_THEY_ARE.get(type(field)):
-        return value
+    """The value as its field hands it to this database. A naive time goes by the field, which warns of it."""
+    if value is None:
+        return None
+    kind = type(value)
+    if kind is SIMPLE.get(type(field)) and (kind is not datetime or value.tzinfo):
+        return _adapted(connection, value)
     return field.get_db_prep_save(value, connection)
 
 

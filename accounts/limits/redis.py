@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import select
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from .window import Taken, Window
@@ -103,14 +104,19 @@ class RedisCounter:
         if connection is None:
             connection = self._local.connection = self._pool.make_connection()
             connection.connect()
-        elif _is_stale(connection):
+        elif _has_something_to_read(connection):
             connection.disconnect()
             connection.connect()
         return connection
 
 
-def _is_stale(connection: Any) -> bool:
-    try:
-        return bool(connection.can_read())
-    except (RedisError, OSError):
+def _has_something_to_read(connection: Any) -> bool:
+    """Whether there is more than silence on a connection that has been asked nothing: its end, or an old answer.
+
+    redis-py's own `can_read` tries to read and catches what that raises, which takes ten times as long.
+    """
+    if connection._sock is None:
         return True
+    poll = select.poll()
+    poll.register(connection._sock.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
+    return bool(poll.poll(0))
