@@ -679,8 +679,13 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
 def test_wake_ups_that_come_together_are_one_look(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.MAIL_SWEEP_SECONDS = 3600
     looks: list[float] = []
+
+    def look() -> mailer.Found:
+        looks.append(time.monotonic())
+        return mailer.Found(0, [])
+
     monkeypatch.setattr(workers, "TICK_SECONDS", 0.3)
-    monkeypatch.setattr(mailer, "look", lambda: looks.append(1) or mailer.Found(0, []))
+    monkeypatch.setattr(mailer, "look", look)
     monkeypatch.setattr(smtp, "why_down", lambda: "")
     crew = workers.SendingThreads(1)
     crew.start()
