@@ -17,7 +17,7 @@ AUDITS := tests/audit/node_modules/.package-lock.json
 GO_ON = { echo "$@ could not be made: see above. The same command goes on from here." >&2; exit 1; }
 
 .DELETE_ON_ERROR:
-.PHONY: run test setup serve drill timing bench schema lint lock wheel help
+.PHONY: run test setup serve checked collected drill timing bench schema lint lock wheel help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -35,12 +35,18 @@ setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
 	@:
 
 serve: setup ## The production server: no migration, no demo; see the README for what it needs
-	@$(PY) manage.py check --deploy --fail-level ERROR
-	@$(PY) manage.py collectstatic --no-input --verbosity 0
+	@$(MAKE) --no-print-directory --jobs 2 checked collected
 	exec $(VENV)/bin/granian --interface asgi --http 1 --host $(HOST) --port $(PORT) --workers $(WORKERS) \
 		--backpressure 8192 --http1-header-read-timeout 5000 --http1-buffer-size 16384 \
 		--respawn-failed-workers --workers-kill-timeout 30 --no-ws --no-access-log \
 		--log-config backend/granian.json backend.asgi:application
+
+# Side by side, for each takes two seconds, most of them for imports.
+checked:
+	@$(PY) manage.py check --deploy --fail-level ERROR
+
+collected:
+	@$(PY) manage.py collectstatic --no-input --verbosity 0
 
 drill: setup $(VENV)/dev.stamp ## Besiege the server; kill one part after another under load, and count the mails; some minutes
 	@$(PY) -m drills
