@@ -660,17 +660,34 @@ def test_a_hand_that_is_called_to_a_backlog_claims_as_many_as_the_others_and_one
     crew = workers.SendingThreads(2)
     limits: list[int] = []
 
-    def full_until_another_comes(connection: smtp.Connection, limit: int, **options: Any) -> int:
+    def full_three_times(connection: smtp.Connection, limit: int, **options: Any) -> int:
         limits.append(limit)
-        if len(limits) == 4:
-            crew._send_all(connection)
-        return limit if len(limits) < 4 else 0
+        claimed = limit if len(limits) < 4 else 0
+        options["on_claim"](claimed)
+        return claimed
 
-    monkeypatch.setattr(mailer, "send_due", full_until_another_comes)
+    monkeypatch.setattr(mailer, "send_due", full_three_times)
     crew._send_all(smtp.Connection())
     crew._is_unsure = True
     crew._send_all(smtp.Connection())
-    assert limits == [1, 2, 4, 8, 8, 1]
+    assert limits == [1, 2, 4, 8, 1]
+
+
+def test_another_may_look_for_more_as_soon_as_a_claim_was_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = workers.SendingThreads(2)
+    limits: list[int] = []
+
+    def full_and_slow(connection: smtp.Connection, limit: int, **options: Any) -> int:
+        limits.append(limit)
+        options["on_claim"](limit if len(limits) == 1 else 0)
+        if len(limits) == 1:
+            crew._send_all(connection)
+        return limit if len(limits) == 1 else 0
+
+    monkeypatch.setattr(mailer, "send_due", full_and_slow)
+    crew._batch = 3
+    crew._send_all(smtp.Connection())
+    assert limits == [3, 3]
 
 
 # --- What is known to be due -----------------------------------------------------------------------------------------

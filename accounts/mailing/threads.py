@@ -266,6 +266,7 @@ class SendingThreads(MailerThreads):
             self._idle_senders.is_more_due = False
             wanted = batch if self._is_unsure or self.stopping.is_set() else min(batch, self._due)
             self._due = max(0, self._due - wanted)
+            self._is_unsure = False  # whoever claims finds out, and says so where there may be more
             return wanted
 
     def dismiss(self) -> None:
@@ -310,6 +311,7 @@ class SendingThreads(MailerThreads):
         """
         batch = self._batch
         while time.monotonic() < self._deadline:
+            known = self._due
             if not (wanted := self._reserve(batch)):
                 return False
             if not (allowed := pace.take(wanted)).count:
@@ -320,16 +322,15 @@ class SendingThreads(MailerThreads):
                 continue
             begun, used = time.monotonic(), time.thread_time()
             try:
-                claimed = self._claim_and_send(connection, allowed)
+                claimed = self._claim_and_send(connection, allowed, probing=wanted > known)
             except smtp.TooManyConnections:
                 return self._make_do(allowed)
             except Exception:
                 self._is_unsure = True  # what was reserved is still due
                 raise
             took = time.monotonic() - begun + 1e-6
-            self._is_unsure = (self._is_unsure and claimed == allowed.count) or (
-                allowed.count < wanted or took > batches.BATCH_SECONDS
-            )
+            if allowed.count < wanted or took > batches.BATCH_SECONDS:
+                self._is_unsure = True
             if claimed < allowed.count:
                 self._batch = 1
                 return False
@@ -338,14 +339,20 @@ class SendingThreads(MailerThreads):
             if not self.stopping.is_set():
                 if crowded:
                     return True
-                self._call()
+                if self._is_unsure or self._due:
+                    self._call()
         return False
 
-    def _claim_and_send(self, connection: smtp.Connection, allowed: Taken) -> int:
-        """Send as many mails as are allowed and due; returns how many were claimed."""
+    def _claim_and_send(self, connection: smtp.Connection, allowed: Taken, *, probing: bool) -> int:
+        """Send as many mails as are allowed and due; returns how many were claimed.
+
+        Where more are found than were known of, there may be others still: another sender may look for them at once.
+        """
 
         def call_another(claimed: int) -> None:
-            if claimed == allowed.count:
+            full = claimed == allowed.count
+            self._is_unsure = self._is_unsure or (full and probing)
+            if full and (self._is_unsure or self._due):
                 self._call(if_useful=self._waits_for_the_server())
 
         # Half of the senders and of the pace is for mails whose turn has come, so that a client's first mail finds a
