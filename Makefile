@@ -14,6 +14,8 @@ BUNDLE := web/dist/graphiql.js
 # npm writes these when all else is there, so what stopped half way is begun anew, and what is done is not.
 WEB := web/node_modules/.package-lock.json
 AUDITS := tests/audit/node_modules/.package-lock.json
+# `make test COVERAGE=1` tells which lines and branches no test has come by.
+COVER = $(if $(COVERAGE),--cov=accounts --cov=backend --cov-branch --cov-report=term-missing:skip-covered)
 GO_ON = { echo "$@ could not be made: see above. The same command goes on from here." >&2; exit 1; }
 
 .DELETE_ON_ERROR:
@@ -28,7 +30,7 @@ run: setup ## Set up and serve for development, with GraphiQL, an inbox and a de
 	@$(DEV) manage.py runserver $(HOST):$(PORT)
 
 test: setup $(VENV)/dev.stamp $(AUDITS) ## Set up and run every test, on SQLite and on PostgreSQL
-	$(PY) -m pytest
+	$(PY) -m pytest $(COVER)
 	$(PY) -m harness.postgres $(PY) -m pytest -m "not browser and not processes"
 
 setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
