@@ -706,9 +706,9 @@ def test_wake_ups_that_come_together_are_one_look(settings: Any, monkeypatch: py
     monkeypatch.setattr(smtp, "why_down", lambda: "")
     crew = workers.SendingThreads(1)
     crew.start()
-    for _ in range(500):
+    for _ in range(20):
         crew.wake(None)
-    time.sleep(0.01)
+        time.sleep(0.005)  # time enough to look
     crew.stop(WAIT)
     assert 2 <= len(looks) <= 4  # at the start, at the first, for the others, and at the end
 
