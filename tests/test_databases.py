@@ -96,14 +96,14 @@ def end_connections(server: Postgres, database: str) -> None:
 
 
 def test_a_connection_that_the_server_has_ended_costs_no_request(replaced: Site, server: Postgres) -> None:
+    replaced.environment["MAIL_DISPATCH"] = "none"  # a mailer that is just claiming would lose its claim for a lease
     with replaced.serving(workers=1) as web:
         handles = []
         for email in CROWD[:3]:
             handles.append(ask(web, REQUEST, input={"email": email})["reset"]["requestId"])
             end_connections(server, "replaced")
         for handle in handles:
-            assert ask(web, STATUS, id=handle)["status"] in {"QUEUED", "SENT"}
-        replaced.mail.wait_until(lambda: len(replaced.mail.letters) == 3)
+            assert ask(web, STATUS, id=handle)["status"] == "QUEUED"
 
 
 def test_a_connection_is_asked_whether_it_lives_after_an_error_alone(replaced: Site) -> None:
