@@ -18,11 +18,16 @@ from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
 from django.utils import timezone
+from hypothesis import settings as hypothesis_settings
 
 from accounts.limits import rules
 from accounts.mailing import mailer, smtp
 from accounts.models import ForgetPassword
 from harness.valkey import Valkey
+
+# How long an example takes says more about the machine than about the example.
+hypothesis_settings.register_profile("without a deadline", deadline=None)
+hypothesis_settings.load_profile("without a deadline")
 
 PASSWORD = "umbrella-cactus-violin-91"  # noqa: S105 (of accounts that live for one test)
 NEW_PASSWORD = "thistle walnut comet raft 7"  # noqa: S105 (of accounts that live for one test)
