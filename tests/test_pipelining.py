@@ -152,6 +152,20 @@ def test_a_refused_recipient_is_sent_no_text(scripted: Callable[..., Scripted], 
     assert server.texts == [b"."]  # the end, and nothing before it
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_no_address_smuggles_a_command_in(settings: Any, wire: Connection, pipelining: bool, end: str) -> None:
+    with SMTPServer() as server:
+        server.pipelining = pipelining
+        point_mail_at(settings, server.port)
+        wire.rehearse(mail())
+        session = wire._backend.connection
+        with pytest.raises(ValueError, match="line|newline"):
+            session.sendmail("a@example.com", f"[{end}RCPT TO:<eve@example.com>{end}", b"Hello.\r\n")
+        assert server.letters == []
+        assert server.stages["RCPT"] == 0
+
+
 def test_the_second_of_two_may_be_refused_and_the_first_is_taken(settings: Any, wire: Connection) -> None:
     with SMTPServer() as server:
         point_mail_at(settings, server.port)

@@ -112,7 +112,12 @@ class Session(smtplib.SMTP):
         return self.has_extn("pipelining") and time.monotonic() >= Session._no_pipelining_before
 
     def _burst(self, *commands: str, expected: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Send several commands in one write and read the answer to each."""
+        """Send several commands in one write and read the answer to each.
+
+        Raises ValueError where one holds a line end, as smtplib does: what follows that would be a command of its own.
+        """
+        if any(end in command for command in commands for end in "\r\n"):
+            raise ValueError("A command to the mail server holds a line end.")
         self.send("".join(f"{command}\r\n" for command in commands))
         replies: list[tuple[int, bytes]] = []
         try:
