@@ -243,10 +243,6 @@ class GuessBudget(models.Model):
     def __str__(self) -> str:
         return f"guesses for {self.email_digest[:8]}"
 
-    @property
-    def spent(self) -> Spent:
-        return Spent(self.day, self.used_today, self.in_a_row)
-
 
 class PasswordResetEvent(models.Model):
     """A line of the timeline; the record's own `created_at` is the first, so that a request costs one INSERT."""

@@ -13,6 +13,8 @@ from django.db.models import OuterRef, Subquery
 from .models import ForgetPassword, GuessBudget, Spent
 from .statements import Select, Structure
 
+BUDGET = ("budget_day", "budget_used_today", "budget_in_a_row")
+
 
 def find_shown(pk: uuid.UUID) -> ForgetPassword | None:
     """The record with the columns that its holder is shown, and with the guesses that its address has spent."""
@@ -22,9 +24,6 @@ def find_shown(pk: uuid.UUID) -> ForgetPassword | None:
         found.spent = Spent(day, used_today, in_a_row) if day else Spent()
         return found
     return None
-
-
-BUDGET = ("budget_day", "budget_used_today", "budget_in_a_row")
 
 
 @partial(Select, ForgetPassword)

@@ -52,9 +52,9 @@ class _Statement:
         self._structure = [name for name, kind in self._kinds.items() if kind == STRUCTURE]
         self._texts: dict[Any, Any] = {}
 
-    def _prepare(self, values: dict[str, Any], using: str | None) -> tuple[BaseDatabaseWrapper, Any, Sequence[Any]]:
+    def _prepare(self, values: dict[str, Any]) -> tuple[BaseDatabaseWrapper, Any, Sequence[Any]]:
         """The connection, the text, and the values in its order."""
-        connection = connections[using or router.db_for_write(self._model)]
+        connection = connections[router.db_for_write(self._model)]
         for name in self._lists:
             # Filled up to a power of two, by repetition, so that there are few texts.
             given = list(values[name])
@@ -120,8 +120,8 @@ class Select(_Statement):
     the QuerySet itself.
     """
 
-    def __call__(self, *, using: str | None = None, **values: Any) -> list[Any]:
-        connection, text, params = self._prepare(values, using)
+    def __call__(self, **values: Any) -> list[Any]:
+        connection, text, params = self._prepare(values)
         with connection.cursor() as cursor:
             cursor.execute(text.sql, params)
             rows = cursor.fetchall()
@@ -176,8 +176,8 @@ def _populators(info: Any, select: Any, alias: str) -> list[Any]:
 class Update(_Statement):
     """An UPDATE: calling it returns the number of rows. Made by a function that returns a QuerySet and the changes."""
 
-    def __call__(self, *, using: str | None = None, **values: Any) -> int:
-        connection, text, params = self._prepare(values, using)
+    def __call__(self, **values: Any) -> int:
+        connection, text, params = self._prepare(values)
         with transaction.mark_for_rollback_on_error(using=connection.alias), connection.cursor() as cursor:
             cursor.execute(text.sql, params)
             return int(cursor.rowcount)

@@ -96,17 +96,12 @@ def _event_of(record: logging.LogRecord) -> Event:
     facts = dict(record.msg) if isinstance(record.msg, dict) else {"event": record.getMessage()}
     facts |= context.get()
     _tell_of_django(record, facts)
-    if isinstance(error := _exception_of(record), BaseException):
+    if record.exc_info and (error := record.exc_info[1]):
         facts["exception"] = describe(error)
     facts["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     facts["level"], facts["logger"] = record.levelname.lower(), record.name
     event = {name: facts.pop(name) for name in FIRST if name in facts}
     return {name: _escaped(value) for name, value in (event | facts).items()}
-
-
-def _exception_of(record: logging.LogRecord) -> Any:
-    given: Any = record.exc_info
-    return given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
 
 
 def _without_exceptions(record: logging.LogRecord) -> logging.LogRecord:

@@ -32,9 +32,9 @@ class _Client:
     answer: bytes = b""
 
 
-def post(path: str, body: bytes, host: str = "127.0.0.1") -> bytes:
+def post(path: str, body: bytes) -> bytes:
     """A request as it goes over the wire."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nX-Forwarded-Proto: https\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nX-Forwarded-Proto: https\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -26,7 +26,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import psycopg
 
 from benchmarks import clients, sites
@@ -82,17 +81,6 @@ class Server:
     port: int
     pid: int
 
-    def cpu(self) -> float:
-        """Milliseconds that it and its workers have used."""
-        main = psutil.Process(self.pid)
-        times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
-        return float(sum(each.user + each.system for each in times)) * 1000
-
-    def memory(self) -> float:
-        """Megabytes that it and its workers have for themselves."""
-        main = psutil.Process(self.pid)
-        return float(sum(each.memory_full_info().uss for each in (main, *main.children(recursive=True)))) / 2**20
-
 
 @dataclass
 class Line:
@@ -147,23 +135,19 @@ def started(command: list[str], port: int, variables: dict[str, str]) -> Iterato
 
 
 def without_mail(server: Server, asked: Asked, seconds: float) -> Line:
-    cpu = server.cpu()
+    cpu = sites.cpu_milliseconds(server.pid)
     served = clients.ask(server.port, asked, asked.expected, clients=CLIENTS, seconds=seconds)
-    cpu = server.cpu() - cpu
+    cpu = sites.cpu_milliseconds(server.pid) - cpu
     return Line(served.pace, cpu / len(served.milliseconds), statistics.median(served.milliseconds))
 
 
 def with_mail(server: Server, asked: Asked, sink: Sink, seconds: float) -> Line:
     """Ask for some seconds, count the mails of that time, and then wait for the others: CPU is of all of them."""
-    before, cpu = sink.taken(), server.cpu()
+    before, cpu = sink.taken(), sites.cpu_milliseconds(server.pid)
     served = clients.ask(server.port, asked, asked.expected, clients=CLIENTS, seconds=seconds)
     in_time, requests = sink.taken() - before, len(served.milliseconds)
-    deadline = time.monotonic() + PATIENCE
-    while (taken := sink.taken() - before) < requests:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{taken} mails of {requests}")
-        time.sleep(0.1)
-    cpu = server.cpu() - cpu
+    wait_for(sink, before + requests)
+    cpu = sites.cpu_milliseconds(server.pid) - cpu
     return Line(served.pace, cpu / requests, statistics.median(served.milliseconds), in_time / served.seconds)
 
 
@@ -214,7 +198,8 @@ def compare_mails(
                 asked = PEER_REQUESTS.get(name, OURS_REQUEST)
                 start = ours(databases[name], redis, mail) if name == "ours" else peer(name, databases[name], mail)
                 with start as server:
-                    with_mail_warm_up(server, asked, sink)
+                    clients.ask(server.port, asked, asked.expected, clients=CLIENTS, most=WARM_UP // 4)
+                    wait_for(sink, WARM_UP // 4)
                     found.lines[name].append(with_mail(server, asked, sink, seconds))
     how = f"{'STARTTLS' if certificate else 'in the clear'}, {delay:g} ms a round trip"
     report.table(how, "requests/s", "mails/s", "CPU ms", "p50 ms", "CPU/djoser", "mails/best")
@@ -226,10 +211,12 @@ def compare_mails(
     return found
 
 
-def with_mail_warm_up(server: Server, asked: Asked, sink: Sink) -> None:
-    clients.ask(server.port, asked, asked.expected, clients=CLIENTS, most=WARM_UP // 4)
+def wait_for(sink: Sink, mails: int) -> None:
+    """Wait until the server has taken so many mails. Raises SystemExit if it does not in time."""
     deadline = time.monotonic() + PATIENCE
-    while sink.taken() < WARM_UP // 4 and time.monotonic() < deadline:
+    while (taken := sink.taken()) < mails:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{taken} mails of {mails}")
         time.sleep(0.05)
 
 
@@ -240,15 +227,8 @@ def row(report: Report, name: str, found: Found, *ratios: str, mails: bool = Tru
 
 def status_of(server: Server) -> Asked:
     """The status of a reset that has just been requested, as a waiting page asks for it."""
-    answer = subprocess_free_handle(server.port)
-    body = json.dumps({"query": sites.STATUS, "variables": {"id": answer}})
+    body = json.dumps({"query": sites.STATUS, "variables": {"id": sites.handle_of(server.port)}})
     return Asked("/graphql/", body, b'"createdAt"')
-
-
-def subprocess_free_handle(port: int) -> str:
-    import http.client
-
-    return sites.Site(http.client.HTTPConnection("127.0.0.1", port, timeout=60)).request("somebody@example.com")[0]
 
 
 def databases_for(names: list[str]) -> dict[str, str]:
@@ -279,7 +259,7 @@ def main() -> None:
     parser.add_argument("--delays", default="clear,0,20,50", help="clear, or milliseconds a round trip over STARTTLS")
     options = parser.parse_args()
     if not (PEERS / "bin" / "granian").exists():
-        sys.exit("The others are missing: make peers")
+        sys.exit("The others are not installed: run `make bench`, which does it")
     report = Report("comparison")
     valkey = Valkey()
     valkey.start()

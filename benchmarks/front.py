@@ -21,11 +21,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from backend.front import raise_descriptor_limit
 from benchmarks import sites
@@ -46,12 +44,6 @@ class Server:
     port: int
     pid: int
     handle: str = ""
-
-    def cpu(self) -> float:
-        """Milliseconds that it and its workers have used."""
-        main = psutil.Process(self.pid)
-        times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
-        return float(sum(each.user + each.system for each in times)) * 1000
 
 
 @dataclass
@@ -111,7 +103,7 @@ class Clients:
     def ask(self, server: Server, kind: Kind, seconds: float, clients: int = THREADS) -> Round:
         found: list[float] = []
         failed: list[int] = []
-        began, cpu = time.perf_counter(), server.cpu()
+        began, cpu = time.perf_counter(), sites.cpu_milliseconds(server.pid)
 
         def work() -> None:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
@@ -136,7 +128,8 @@ class Clients:
             thread.start()
         for thread in threads:
             thread.join()
-        return Round(found, time.perf_counter() - began, server.cpu() - cpu, len(failed))
+        took, used = time.perf_counter() - began, sites.cpu_milliseconds(server.pid) - cpu
+        return Round(found, took, used, len(failed))
 
     def _next(self) -> int:
         with self._lock:
@@ -158,7 +151,7 @@ def main() -> None:
         servers = list(stack.enter_context(both()))
         clients = Clients()
         for server in servers:
-            server.handle = handle_of(server)
+            server.handle = sites.handle_of(server.port)
         idle(report, clients, servers, rounds, seconds)
         besieged(report, clients, servers, options.siege, seconds)
 
@@ -198,13 +191,6 @@ def besieged(report: Report, clients: Clients, servers: list[Server], siege: int
                 times = found.milliseconds
                 shown = (f"{statistics.median(times):.1f}", f"{max(times):.1f}") if times else ("-", "-")
                 report.row(f"{name}, {server.name}", str(len(times)), str(found.failed), *shown)
-
-
-def handle_of(server: Server) -> str:
-    with suppress(OSError):
-        site = sites.Site(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60))
-        return site.request("somebody@example.com")[0]
-    raise SystemExit(f"{server.name} does not answer")
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.deployment import Running, free_port, recipe
 from harness.deployment import running as running_server
 from harness.smtp_server import environment as mailing_to
@@ -170,6 +172,22 @@ def running(command: list[str], variables: dict[str, str], port: int) -> Iterato
         quiet = [*command, "--log-level", "warning"]
         with running_server(quiet, port, variables, Path(folder, "server.log")) as server:
             yield server
+
+
+def handle_of(port: int) -> str:
+    """A handle of the site at this port, for a reset that has just been requested."""
+    site = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        return Site(site).request("somebody@example.com")[0]
+    finally:
+        site.close()
+
+
+def cpu_milliseconds(pid: int) -> float:
+    """What a server and its workers have used; `pid` is the one process that has started the others."""
+    main = psutil.Process(pid)
+    times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times)) * 1000
 
 
 def decode(text: str) -> bytes:

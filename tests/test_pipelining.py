@@ -160,7 +160,7 @@ def test_no_address_smuggles_a_command_in(settings: Any, wire: Connection, pipel
         point_mail_at(settings, server.port)
         wire.rehearse(mail())
         session = wire._backend.connection
-        with pytest.raises(ValueError, match="line|newline"):
+        with pytest.raises(ValueError, match="line"):
             session.sendmail("a@example.com", f"[{end}RCPT TO:<eve@example.com>{end}", b"Hello.\r\n")
         assert server.letters == []
         assert server.stages["RCPT"] == 0

@@ -743,7 +743,7 @@ def test_a_claim_that_failed_leaves_what_was_due_to_the_next(monkeypatch: pytest
     monkeypatch.setattr(mailer, "send_due", canceled)
     with pytest.raises(OperationalError):
         crew._send_all(smtp.Connection())
-    assert crew._reserve(5) == 5
+    assert crew._reserve(5) == (5, True)
 
 
 @pytest.mark.parametrize(

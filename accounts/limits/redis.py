@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import select
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from ..sockets import has_something_to_read
 from .window import Taken, Window
 
 TIMEOUT_SECONDS = 0.5
@@ -95,13 +95,16 @@ class RedisCounter:
         ]
 
     def give_back(self, windows: Sequence[Window], stamp: float, count: int) -> None:
-        for window in windows:
-            self._ask("LREM", PREFIX + window.key, count, repr(stamp))
+        self._ask_all([("LREM", PREFIX + window.key, count, repr(stamp)) for window in windows])
 
     def _ask(self, *command: Any) -> Any:
+        (answer,) = self._ask_all([command])
+        return answer
+
+    def _ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         connection = self._connection()
-        connection.send_command(*command)
-        return connection.read_response()
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [connection.read_response() for _ in commands]
 
     def _connection(self) -> Any:
         """This thread's connection, made anew where the server has ended it, or its last answer was not read."""
@@ -109,19 +112,8 @@ class RedisCounter:
         if connection is None:
             connection = self._local.connection = self._pool.make_connection()
             connection.connect()
-        elif _has_something_to_read(connection):
+        elif connection._sock is None or has_something_to_read(connection._sock.fileno()):
+            # redis-py's own `can_read` tries to read and catches what that raises, which takes ten times as long.
             connection.disconnect()
             connection.connect()
         return connection
-
-
-def _has_something_to_read(connection: Any) -> bool:
-    """Whether there is more than silence on a connection that has been asked nothing: its end, or an old answer.
-
-    redis-py's own `can_read` tries to read and catches what that raises, which takes ten times as long.
-    """
-    if connection._sock is None:
-        return True
-    poll = select.poll()
-    poll.register(connection._sock.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
-    return bool(poll.poll(0))

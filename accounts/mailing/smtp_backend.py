@@ -21,7 +21,6 @@ from ..conf import conf
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
-
 NO_PIPELINING_SECONDS = 600.0
 """How long a server that has promised PIPELINING and lost its place is taken at its word no more."""
 

@@ -260,14 +260,18 @@ class SendingThreads(MailerThreads):
     def _call_if_useful(self) -> None:
         self._call(if_useful=not (self._sending or self._idle_senders.coming) or self._waits_for_the_server())
 
-    def _reserve(self, batch: int) -> int:
-        """How many mails to claim, of those that are due; 0 where others see to them all. Claims are not cheap."""
+    def _reserve(self, batch: int) -> tuple[int, bool]:
+        """How many mails to claim, and whether that is more than are known to be due.
+
+        None where others see to all that are due: claims are not cheap.
+        """
         with self._counting:
             self._idle_senders.is_more_due = False
             wanted = batch if self._is_unsure or self.stopping.is_set() else min(batch, self._due)
+            probing = wanted > self._due
             self._due = max(0, self._due - wanted)
             self._is_unsure = False  # whoever claims finds out, and says so where there may be more
-            return wanted
+            return wanted, probing
 
     def dismiss(self) -> None:
         self._idle_senders.dismiss()
@@ -305,14 +309,13 @@ class SendingThreads(MailerThreads):
     def _send_all(self, connection: smtp.Connection) -> bool:
         """Send until nothing is due. Returns whether to come back after a nap: others send on, or the pace says wait.
 
-        A full batch hints at a backlog, so one more sender is woken. Where all of them together keep the processor
-        busy, more senders are no faster, and this one takes a nap. The batch size found here is where the next sender
-        begins.
+        Where more is due, or may be, one more sender is woken. Where all of them together keep the processor busy, more
+        senders are no faster, and this one takes a nap. The batch size found here is where the next sender begins.
         """
         batch = self._batch
         while time.monotonic() < self._deadline:
-            known = self._due
-            if not (wanted := self._reserve(batch)):
+            wanted, probing = self._reserve(batch)
+            if not wanted:
                 return False
             if not (allowed := pace.take(wanted)).count:
                 self._is_unsure = True
@@ -322,7 +325,7 @@ class SendingThreads(MailerThreads):
                 continue
             begun, used = time.monotonic(), time.thread_time()
             try:
-                claimed = self._claim_and_send(connection, allowed, probing=wanted > known)
+                claimed = self._claim_and_send(connection, allowed, probing=probing)
             except smtp.TooManyConnections:
                 return self._make_do(allowed)
             except Exception:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import select
-from typing import Any
-
 from django.db.backends.postgresql import base
+
+from accounts.sockets import has_something_to_read
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -20,12 +19,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Whether the connection works, as far as the server has said; after an error it is asked in any case."""
         if self.connection is None:
             return False
-        if not self.errors_occurred and not self.connection.closed and not _has_something_to_read(self.connection):
+        if (
+            not self.errors_occurred
+            and not self.connection.closed
+            and not has_something_to_read(self.connection.fileno())
+        ):
             return True
         return bool(super().is_usable())
-
-
-def _has_something_to_read(connection: Any) -> bool:
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
-    return bool(poll.poll(0))
