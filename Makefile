@@ -65,6 +65,7 @@ bench: setup $(VENV)/dev.stamp $(PEERS)/run.stamp ## Compare with what people us
 	$(PY) -m harness.postgres $(PY) -m benchmarks.mail_throughput --short
 	$(PY) -m harness.postgres $(PY) -m benchmarks.mail_latency --short
 	$(PY) -m harness.postgres $(PY) -m benchmarks.backlog --short
+	$(PY) -m harness.postgres $(PY) -m benchmarks.growth --records 0 100000 --accounts 100000
 	$(PY) -m harness.postgres $(PY) -m benchmarks.front --short
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code

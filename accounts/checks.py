@@ -6,7 +6,6 @@ it should be and may be meant; there are few, so that they are read.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,15 +13,17 @@ from urllib.parse import urlsplit
 
 import django
 from django.conf import settings
-from django.contrib.auth import get_user_model, hashers, password_validation
+from django.contrib.auth import hashers, password_validation
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags
-from django.core.exceptions import ValidationError
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.core.mail.backends import smtp
 from django.db import DatabaseError
+from django.urls import NoReverseMatch
 from django.utils.module_loading import import_string
 
-from .conf import conf, parse_page
+from .conf import conf, own_page, parse_page
+from .directory import Directory, directory
 from .limits import rules
 from .lookup import is_indexed
 from .mailing.headers import BadSender, parse_sender
@@ -30,6 +31,10 @@ from .mailing.headers import BadSender, parse_sender
 Found = Iterator[CheckMessage]
 LEAST_ITERATIONS = 600_000
 """Of PBKDF2 with SHA-256: OWASP ASVS 5.0 section 11.4.2."""
+LEAST_ROUNDS = 10
+"""Of bcrypt: OWASP Password Storage Cheat Sheet."""
+LEAST_SCRYPT = 2**14 * 8
+"""Of scrypt, work factor times block size: the least of the same page, with five threads, which Django has as well."""
 LEAST_PASSWORD_LENGTH = 8
 """Code points. NIST SP 800-63B-4 section 3.1.1.2 allows no less, whatever else is asked for."""
 LONGEST_CODE_LIFETIME = 600
@@ -50,9 +55,12 @@ def register() -> None:
         check_link_outlives_limits,
         check_sender,
         check_route,
+        check_public_url,
+        check_page,
+        check_directory,
     ):
         checks.register(_listed(check), Tags.compatibility)
-    for check in (check_transactions, check_address_index, check_blanks_around_addresses):
+    for check in (check_address_index, check_blanks_around_addresses):
         checks.register(_listed(check), Tags.database)
     for check in DEPLOYMENT:
         checks.register(_listed(_unless_debug(check)), Tags.security, deploy=True)
@@ -66,17 +74,6 @@ def check_mail_dispatch() -> Found:
             "MAIL_DISPATCH=inline mails inside the request and is for tests only.",
             hint=hint,
             id="account_recovery.E001",
-        )
-
-
-def check_transactions() -> Found:
-    """E002: under ATOMIC_REQUESTS a refused guess would be rolled back, and so never be counted."""
-    if settings.DATABASES["default"].get("ATOMIC_REQUESTS"):
-        hint = "Take ATOMIC_REQUESTS out of DATABASES."
-        yield Error(
-            "ATOMIC_REQUESTS must be off: guesses are counted before they are compared.",
-            hint=hint,
-            id="account_recovery.E002",
         )
 
 
@@ -115,17 +112,20 @@ def check_cors() -> Found:
 
 def check_password_hasher() -> Found:
     """E007: a fast hash turns a stolen table of users into a list of passwords."""
-    hasher = hashers.get_hasher()
-    if isinstance(hasher, hashers.Argon2PasswordHasher):
-        return
-    if (
-        isinstance(hasher, hashers.PBKDF2PasswordHasher)
-        and hasher.digest is hashlib.sha256
-        and hasher.iterations >= LEAST_ITERATIONS
-    ):
-        return
-    hint = f"Put Argon2PasswordHasher first in PASSWORD_HASHERS, or PBKDF2 with {LEAST_ITERATIONS:,} iterations."
-    yield Error("New passwords are not hashed with argon2id, nor slowly enough.", hint=hint, id="account_recovery.E007")
+    if (made := _directory()) is None or type(made).hash is not Directory.hash:
+        return  # the project hashes in a way of its own
+    hasher: Any = hashers.get_hasher()
+    if isinstance(hasher, hashers.PBKDF2PasswordHasher):
+        slow = hasher.iterations >= LEAST_ITERATIONS
+    elif isinstance(hasher, hashers.BCryptSHA256PasswordHasher):
+        slow = hasher.rounds >= LEAST_ROUNDS
+    elif isinstance(hasher, hashers.ScryptPasswordHasher):
+        slow = hasher.work_factor * hasher.block_size >= LEAST_SCRYPT
+    else:
+        slow = isinstance(hasher, hashers.Argon2PasswordHasher)
+    if not slow:
+        hint = "Put Argon2PasswordHasher first in PASSWORD_HASHERS, or another one of Django's as it comes."
+        yield Error("New passwords are not hashed slowly enough.", hint=hint, id="account_recovery.E007")
 
 
 def check_password_validators() -> Found:
@@ -175,6 +175,33 @@ def check_route() -> Found:
         parse_page(conf.FRONTEND_RESET_URL)
     except ValueError as error:
         yield Error("No token can stand behind FRONTEND_RESET_URL.", hint=str(error), id="account_recovery.E012")
+
+
+def check_public_url() -> Found:
+    """E002: the links in the mails would lead to the reader's own machine."""
+    if not settings.DEBUG and not hasattr(settings, "PUBLIC_URL"):
+        hint = "Set it to where people reach this site, such as https://accounts.example.com."
+        yield Error("PUBLIC_URL is not set.", hint=hint, id="account_recovery.E002")
+
+
+def check_page() -> Found:
+    """E013: a mailed link needs a page to lead to."""
+    if conf.FRONTEND_RESET_URL:
+        return
+    try:
+        own_page()
+    except NoReverseMatch:
+        hint = 'Set it, or include this app\'s own page: path("recovery/", include("account_recovery.urls")).'
+        yield Error("FRONTEND_RESET_URL is not set, and no other page is there.", hint=hint, id="account_recovery.E013")
+
+
+def check_directory() -> Found:
+    """E014: without it nobody is found."""
+    try:
+        _use_directory()
+    except UNUSABLE as error:
+        hint = "RECOVERY_DIRECTORY is the dotted path of a class, RECOVERY_USER_MODEL a model such as people.Person."
+        yield Error(f"The accounts cannot be reached: {error}", hint=hint, id="account_recovery.E014")
 
 
 def check_mail_lease() -> Found:
@@ -259,23 +286,26 @@ def check_introspection() -> Found:
 
 def check_address_index() -> Found:
     """W050: on a large table of users, a look-up without an index takes as long as the table is long."""
-    user_model = get_user_model()
+    if (made := _directory()) is None:
+        return
+    model, _ = made.address_column()
     try:
-        few = not user_model._default_manager.all()[MANY_USERS : MANY_USERS + 1].exists()
+        few = not model._default_manager.all()[MANY_USERS : MANY_USERS + 1].exists()
     except DatabaseError:  # before the first migration there is no table, and nobody to look for
         return
     if not few and not is_indexed():
         hint = "Make it with `manage.py index_addresses`; on PostgreSQL, signing in goes on meanwhile."
-        message = "The user table has no index on the capitalised address, by which accounts are looked up."
+        message = "The table of accounts has no index on the capitalised address, by which accounts are looked up."
         yield checks.Warning(message, hint=hint, id="account_recovery.W050")
 
 
 def check_blanks_around_addresses() -> Found:
     """W051: nobody types the blank that a form or an import has stored, so the owner is never found."""
-    user_model = get_user_model()
-    field = user_model.get_email_field_name()
+    if (made := _directory()) is None:
+        return
+    model, field = made.address_column()
     try:
-        found = user_model._default_manager.filter(**{f"{field}__regex": r"^\s+\S|\S\s+$"}).count()
+        found = model._default_manager.filter(**{f"{field}__regex": r"^\s+\S|\S\s+$"}).count()
     except DatabaseError:
         return
     if found:
@@ -319,6 +349,23 @@ def _unless_debug(check: Callable[[], Found]) -> Callable[[], Found]:
 
     run.__name__ = check.__name__
     return run
+
+
+UNUSABLE = (ImportError, LookupError, TypeError, ValueError, AttributeError, FieldDoesNotExist)
+
+
+def _use_directory() -> Directory:
+    made = directory()
+    made.model._meta.get_field(made.password_field)
+    return made
+
+
+def _directory() -> Directory | None:
+    """The directory, or None where E014 has more to say."""
+    try:
+        return _use_directory()
+    except UNUSABLE:
+        return None
 
 
 def _refuses(validator: Any, password: str) -> bool:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.urls import get_script_prefix, reverse
 
 _RATE = re.compile(r"(\d{1,9})/([1-9]\d{0,3})? ?(second|minute|hour|day)s?", re.ASCII)
 _ROUTE = re.compile(r"!?/[A-Za-z0-9._~/-]*")
@@ -47,6 +48,7 @@ class RecoverySettings:
     """Reads a name from Django's settings, or else takes the default written here."""
 
     PUBLIC_URL: str = "http://127.0.0.1:8000"
+    """Where people reach this site. The default is for development; without DEBUG it must be set."""
     FRONTEND_RESET_URL: str = ""
     """The page that the mailed links open, with its route if that is in the fragment (`#/reset`); empty: this site's
     own page below PUBLIC_URL."""
@@ -71,6 +73,12 @@ class RecoverySettings:
 
     GRAPHQL_INTROSPECTION: bool = False
     """Whether clients may ask for the schema, and are told what they may have meant."""
+
+    RECOVERY_USER_MODEL: str = ""
+    """The model of the accounts, such as `people.Person`; empty: AUTH_USER_MODEL. Like that, it is chosen before the
+    first migration."""
+    RECOVERY_DIRECTORY: str = ""
+    """The dotted path of the class that knows the accounts; empty: `account_recovery.directory.Directory`."""
 
     REDIS_URL: str = ""
     WORKERS: int = 2
@@ -109,6 +117,10 @@ class RecoverySettings:
         return getattr(settings, name, default) if name.isupper() else default
 
     @property
+    def user_model(self) -> str:
+        return self.RECOVERY_USER_MODEL or settings.AUTH_USER_MODEL
+
+    @property
     def cooldown(self) -> timedelta:
         return timedelta(seconds=self.PASSWORD_RESET_COOLDOWN)
 
@@ -131,7 +143,7 @@ class RecoverySettings:
 
     @property
     def reset_page(self) -> str:
-        return self.FRONTEND_RESET_URL or f"{self.PUBLIC_URL}/reset/"
+        return self.FRONTEND_RESET_URL or f"{self.PUBLIC_URL}{own_page()}"
 
     def reset_link(self, kind: str, secret: str) -> str:
         """The page with a `token` or a `report` in its fragment, which no server sees.
@@ -139,6 +151,11 @@ class RecoverySettings:
         Behind a route in the fragment, such as `#/reset`, it stands as routers of that kind read it: `?token=…`.
         """
         return f"{self.reset_page}{'?' if '#' in self.reset_page else '#'}{kind}={secret}"
+
+
+def own_page() -> str:
+    """The path of this app's own page, wherever the project has included it. Raises NoReverseMatch if it has not."""
+    return reverse("account_recovery:reset").removeprefix(get_script_prefix().rstrip("/"))
 
 
 conf = RecoverySettings()

@@ -6,7 +6,6 @@ import uuid
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -14,7 +13,6 @@ from django.utils import timezone
 from . import codes
 from .choices import EventKind, Mail, State, Status
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
-from .lookup import email_of
 from .querysets import ForgetPasswordQuerySet
 from .statements import Insert
 
@@ -27,8 +25,10 @@ class ForgetPassword(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
+        conf.user_model,
         on_delete=models.SET_NULL,
+        # The table may be another system's, which deletes its rows without asking us.
+        db_constraint=False,
         null=True,
         blank=True,
         related_name="password_resets",
@@ -270,8 +270,3 @@ insert_events = Insert(PasswordResetEvent)
 def utc_day(now: datetime) -> date:
     """The day that daily budgets count in."""
     return now.astimezone(UTC).date()
-
-
-def account_of(user: Any) -> codes.Account:
-    """What a user's codes are bound to."""
-    return codes.Account(key=str(user.pk), password=user.password, address=email_of(user))

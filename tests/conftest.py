@@ -20,6 +20,8 @@ from django.test import Client
 from django.utils import timezone
 from hypothesis import settings as hypothesis_settings
 
+from accounts import codes
+from accounts.directory import directory
 from accounts.limits import rules
 from accounts.mailing import mailer, smtp
 from accounts.models import ForgetPassword
@@ -165,6 +167,11 @@ def api(db: None) -> API:
 @pytest.fixture
 def post(db: None) -> PostOffice:
     return PostOffice()
+
+
+def account_of(user: Any) -> codes.Account:
+    """What a user's codes are bound to."""
+    return directory().bound(user, user.email)
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from django.db import OperationalError, connections
 from django.utils import timezone
 
-from accounts import codes, lookup, transitions
+from accounts import codes, transitions
 from accounts.addresses import fold
 from accounts.choices import EventKind, Mail
+from accounts.directory import Directory
 from accounts.mailing import batches, dispatch, mailer, pace, smtp, tasks, threads
 from accounts.models import ForgetPassword, PasswordResetEvent
 from harness.deployment import wait_until
@@ -251,12 +252,13 @@ def test_a_row_that_always_fails_before_it_is_rendered_stops_no_other(
 ) -> None:
     """It is due the longest: were it given back as it is, every claim would meet it first, for ever."""
 
-    def fails(user: Any) -> str:
-        if user.pk == owed[0].user_id:
-            raise ValueError
-        return lookup.why_not_mailable(user)
+    class Failing(Directory):
+        def why_not(self, account: Any, address: str) -> str:
+            if account.pk == owed[0].user_id:
+                raise ValueError
+            return super().why_not(account, address)
 
-    monkeypatch.setattr(batches, "why_not_mailable", fails)
+    monkeypatch.setattr(batches, "directory", Failing)
     assert [mailer.send_due(wire, 1) for _ in EMAILS] == [1] * len(EMAILS)
     assert still_due() == [owed[0].email]
     owed[0].refresh_from_db()

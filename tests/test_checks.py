@@ -81,7 +81,6 @@ def test_settings_as_they_should_be_are_told_nothing(proper: Any) -> None:
         ({"CORS_ALLOWED_ORIGIN_REGEXES": [r".*"]}, ["E006"]),
         ({"CORS_ALLOWED_ORIGIN_REGEXES": [re.compile(r"^https://\w+\.example\.com$")]}, []),
         ({"PASSWORD_HASHERS": [f"{HASHER}MD5PasswordHasher"]}, ["E007"]),
-        ({"PASSWORD_HASHERS": [f"{HASHER}PBKDF2SHA1PasswordHasher"]}, ["E007"]),
         ({"PASSWORD_HASHERS": ["tests.test_checks.QuickHasher"]}, ["E007"]),
         ({"PASSWORD_HASHERS": [f"{HASHER}PBKDF2PasswordHasher"]}, []),
         ({"PASSWORD_HASHERS": [f"{HASHER}Argon2PasswordHasher", f"{HASHER}MD5PasswordHasher"]}, []),
@@ -199,9 +198,41 @@ def test_sqlite_shared_by_processes_is_told(
     assert found() == expected
 
 
-def test_requests_in_one_transaction_are_told(proper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(proper.DATABASES["default"], "ATOMIC_REQUESTS", True)
-    assert found() == ["E002"]
+def test_a_host_without_public_url_is_told_at_every_start(proper: Any) -> None:
+    del proper.PUBLIC_URL
+    assert found(deploy=False) == ["E002"]
+    proper.DEBUG = True
+    assert found(deploy=False) == []
+
+
+def test_links_that_have_no_page_are_told(proper: Any) -> None:
+    proper.ROOT_URLCONF = "django.contrib.auth.urls"
+    assert found(deploy=False) == ["E013"]
+    proper.FRONTEND_RESET_URL = "https://app.example.com/reset"
+    assert found(deploy=False) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RECOVERY_DIRECTORY", "nowhere.Directory"),
+        ("RECOVERY_DIRECTORY", "no dotted path"),
+        ("RECOVERY_DIRECTORY", "accounts.directory.stored_in"),
+        ("RECOVERY_USER_MODEL", "nowhere.Person"),
+        ("RECOVERY_USER_MODEL", "Person"),
+    ],
+)
+def test_accounts_that_cannot_be_reached_are_told(proper: Any, name: str, value: str) -> None:
+    setattr(proper, name, value)
+    assert found(deploy=False) == ["E014"]
+
+
+@pytest.mark.parametrize(
+    "hasher", ["PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "BCrypt", "Scrypt", "MD5"], ids=lambda name: str(name)
+)
+def test_djangos_own_hashers_are_slow_enough_but_for_the_one_for_tests(proper: Any, hasher: str) -> None:
+    proper.PASSWORD_HASHERS = [f"django.contrib.auth.hashers.{hasher}PasswordHasher"]
+    assert found() == (["E007"] if hasher == "MD5" else [])
 
 
 def test_a_developer_is_told_none_of_what_is_for_deployments(proper: Any) -> None:

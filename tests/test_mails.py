@@ -18,8 +18,8 @@ from accounts import codes
 from accounts.addresses import UnmailableAddress, fold
 from accounts.choices import Mail
 from accounts.mailing import mails
-from accounts.models import ForgetPassword, GuessBudget, account_of, utc_day
-from tests.conftest import API, Letter, PostOffice
+from accounts.models import ForgetPassword, GuessBudget, utc_day
+from tests.conftest import API, Letter, PostOffice, account_of
 
 MakeUser = Callable[..., Any]
 

@@ -13,10 +13,9 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import codes
 from accounts.codes import code_matches
+from accounts.directory import Directory
 from accounts.mailing import mailer
-from accounts.models import account_of
-from accounts.recovery import verbs
-from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, record_of
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, PostOffice, account_of, record_of
 from tests.test_mailer import taking
 
 
@@ -155,11 +154,11 @@ def test_a_moved_account_costs_the_mailer_and_a_guess_what_a_decoy_costs(
 def test_a_move_while_the_new_password_is_hashed_comes_first(
     api: API, post: PostOffice, user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hash_slowly(password: str) -> str:
+    def hash_slowly(self: Directory, password: str) -> str:
         move(user, "ada@example.org")
         return make_password(password)
 
-    monkeypatch.setattr(verbs, "hash_password", hash_slowly)
+    monkeypatch.setattr(Directory, "hash", hash_slowly)
     api.request()
     assert api.reset(post.deliver_one().token)["__typename"] == "InvalidResetTokenError"
     user.refresh_from_db()

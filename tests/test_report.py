@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from accounts import codes, signals, transitions
 from accounts.choices import Mail, State
-from accounts.models import ForgetPassword, PasswordResetEvent, account_of
-from accounts.recovery import reporting, verbs
-from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
+from accounts.directory import Directory
+from accounts.models import ForgetPassword, PasswordResetEvent
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, account_of, record_of
 
 Later = Callable[..., None]
 MakeUser = Callable[..., Any]
@@ -253,12 +253,11 @@ def test_the_locking_password_is_another_one_each_time_and_long_enough(
 ) -> None:
     chosen = []
 
-    def note(password: str) -> str:
+    def note(self: Directory, password: str) -> str:
         chosen.append(password)
         return make_password(password)
 
-    monkeypatch.setattr(verbs, "hash_password", note)
-    monkeypatch.setattr(reporting, "hash_password", note)
+    monkeypatch.setattr(Directory, "hash", note)
     api.report(stolen[2].report)
     api.reset(post.deliver_one().token, THEFT)
     api.report(post.deliver_one().report)

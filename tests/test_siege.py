@@ -25,8 +25,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from accounts import codes
 from accounts.limits import rules
-from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, account_of
-from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, record_of
+from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
+from tests.conftest import API, NEW_PASSWORD, PASSWORD, Letter, PostOffice, account_of, record_of
 
 ADDRESS = "ada@example.com"
 THEFT = "stolen kettle sonnet gravel 5"

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import lookup, records, transitions
+from accounts import records, transitions
+from accounts.directory import directory
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent, Spent, insert_events, utc_day
 from accounts.statements import Select, Update
 
@@ -27,8 +27,7 @@ TIMES = {"now": NOW, "lapsed": NOW - timedelta(minutes=2)}
 
 
 def candidates() -> Select:
-    users = get_user_model()
-    return lookup._candidates(users, users.get_email_field_name(), lookup._by_age())
+    return directory()._statement
 
 
 STATEMENTS: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -21,8 +21,8 @@ from django.test.utils import CaptureQueriesContext
 from accounts import codes, lookup
 from accounts.exceptions import RateLimited
 from accounts.limits import rules
-from accounts.models import ForgetPassword, account_of
-from tests.conftest import API, NEW_PASSWORD, Letter, PostOffice, record_of
+from accounts.models import ForgetPassword
+from tests.conftest import API, NEW_PASSWORD, Letter, PostOffice, account_of, record_of
 
 MakeUser = Callable[..., Any]
 USERS = get_user_model()._meta.db_table

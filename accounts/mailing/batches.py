@@ -19,8 +19,9 @@ from .. import records, signals, transitions
 from ..addresses import fold
 from ..choices import EventKind, Mail
 from ..conf import conf
+from ..directory import directory
 from ..limits import rules
-from ..lookup import Mailbox, email_of, find_mailbox, why_not_mailable
+from ..lookup import Mailbox, find_mailbox
 from ..models import ForgetPassword, PasswordResetEvent, Spent, insert_events
 from . import mails
 from .smtp import UNANSWERED, Connection, TooManyConnections, classify
@@ -221,10 +222,10 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
         return Mailbox(reason="superseded")
     if record.user is None:
         return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")
-    address = email_of(record.user)
+    address = directory().address(record.user, record.email)
     # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
     moved = "" if fold(address) == fold(record.email) else "moved"
-    return Mailbox(address, (record.user,), why_not_mailable(record.user) or moved)
+    return Mailbox(address, (record.user,), directory().why_not(record.user, address) or moved)
 
 
 def _behind(record: ForgetPassword) -> timedelta:

@@ -21,7 +21,8 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import codes
 from ..conf import REPORT_LIFETIME, conf
-from ..models import ForgetPassword, account_of
+from ..directory import directory
+from ..models import ForgetPassword
 from .headers import parse_sender
 from .mime import Letter
 
@@ -29,22 +30,8 @@ SHOWN_NAME = 40
 """Characters of a username that a mail repeats; a name must not be able to carry a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Nobody:
-    """The account of a mail that is written and never sent."""
-
-    pk: int = 0
-    email: str = "nobody@example.com"
-    password: str = "!"  # noqa: S105 (it has none)
-
-    def get_username(self) -> str:
-        return "nobody"
-
-    def get_email_field_name(self) -> str:
-        return "email"
-
-
-NOBODY = _Nobody()
+NOBODY: Any = codes.Account("0", "!", "nobody@example.com")
+"""The account of a mail that is written and never sent."""
 
 _NOT_SHOWN = re.compile(r"[.@/\\\u3002]|mailto:|(\d[\W_]*){5}|\d-\d{3}-", re.IGNORECASE)
 """What mail programs make links of, and numbers to call: five digits, whatever signs and blanks stand between them.
@@ -78,7 +65,7 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     """The way back in: a link for each account of the mailbox, and the code where there is exactly one."""
     code = ""
     if with_code and len(users) == 1:
-        code = codes.code(record.pk, record.seed, account_of(users[0]), record.generation)
+        code = codes.code(record.pk, record.seed, _bound(users[0], record), record.generation)
     words = {
         "code": code,
         "phrase": record.match_phrase,
@@ -88,7 +75,8 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     }
     for number, user in enumerate(users, start=1):
         words[f"name{number}"] = _shown_name(user) or f"#{number}"
-        words[f"url{number}"] = conf.reset_link("token", codes.link_token(record.pk, record.seed, account_of(user)))
+        token = codes.link_token(record.pk, record.seed, _bound(user, record))
+        words[f"url{number}"] = conf.reset_link("token", token)
     return _message(_Kind.CODE if code else _Kind.LINK, address, record, words, links=len(users))
 
 
@@ -176,13 +164,24 @@ def _language(locale: str) -> str:
         return settings.LANGUAGE_CODE
 
 
+def _bound(user: Any, record: ForgetPassword) -> codes.Account:
+    """What the codes of a mail are bound to. For nobody's it takes as long."""
+    if user is not NOBODY:
+        return directory().bound(user, record.email)
+    return codes.Account(NOBODY.key, NOBODY.password, directory().address_of(None, NOBODY.address, record.email))
+
+
 def _shown_name(user: Any) -> str:
     """The name as a mail may repeat it: empty where it holds what might lead the reader somewhere."""
-    name = unicodedata.normalize("NFKC", "".join(letter for letter in user.get_username() if letter.isprintable()))
+    name = unicodedata.normalize("NFKC", "".join(letter for letter in _name_of(user) if letter.isprintable()))
     return "" if _NOT_SHOWN.search(name) else name.strip()[:SHOWN_NAME]
 
 
 def _whole_name(user: Any) -> str:
     """The username, for those who have forgotten it; empty where a mail may not repeat it letter by letter."""
     name = _shown_name(user)
-    return name if name == user.get_username() else ""
+    return name if name == _name_of(user) else ""
+
+
+def _name_of(user: Any) -> str:
+    return "nobody" if user is NOBODY else directory().name_of(user)

@@ -3,10 +3,10 @@
 import django.db.models.deletion
 import django.utils.timezone
 import uuid
-from django.conf import settings
 from django.db import migrations, models
 
 from ..codes import new_seed
+from ..conf import conf
 
 
 class Migration(migrations.Migration):
@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+        migrations.swappable_dependency(conf.user_model),
     ]
 
     operations = [
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('mail_claimed_at', models.DateTimeField(blank=True, null=True)),
                 ('mail_error', models.CharField(blank=True, help_text='A reason code, never a secret.', max_length=40)),
                 ('fresh_link_for', models.OneToOneField(blank=True, help_text='The reported reset whose owner this one mails a fresh link.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='fresh_link', to='account_recovery.forgetpassword')),
-                ('user', models.ForeignKey(blank=True, help_text='The account, once looked up; null where there is none, or several.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='password_resets', to=settings.AUTH_USER_MODEL)),
+                ('user', models.ForeignKey(blank=True, help_text='The account, once looked up; null where there is none, or several.', null=True, db_constraint=False, on_delete=django.db.models.deletion.SET_NULL, related_name='password_resets', to=conf.user_model)),
             ],
             options={
                 'verbose_name': 'password reset',

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
-from django.contrib.auth.hashers import Argon2PasswordHasher, make_password
+from django.contrib.auth.hashers import Argon2PasswordHasher
 
 from ..conf import conf
 from .slots import Slots
@@ -27,13 +28,15 @@ class OneLaneArgon2Hasher(Argon2PasswordHasher):
     parallelism = 1
 
 
-def hash_password(password: str) -> str:
-    """The hash to store, made when its turn has come. Raises RateLimited if the process is too busy.
+def hash_password(password: str, make: Callable[[str], str]) -> str:
+    """The hash to store, made by the directory's `hash` when its turn has come.
+
+    Raises RateLimited if the process is too busy.
 
     Each hash in the making holds its memory and a core: this process makes HASH_CONCURRENCY of them at once at most.
     """
     with slots(conf.HASH_CONCURRENCY).one():
-        return make_password(password)
+        return make(password)
 
 
 @lru_cache

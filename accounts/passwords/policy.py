@@ -103,8 +103,9 @@ def context_words(user: Any = None) -> frozenset[str]:
     texts = [urlsplit(url).hostname or "" for url in (conf.PUBLIC_URL, conf.reset_page)]
     texts += conf.PASSWORD_CONTEXT_WORDS
     if user is not None:
-        fields = (user.USERNAME_FIELD, user.get_email_field_name(), "first_name", "last_name")
-        texts += [str(getattr(user, field, None) or "") for field in fields]
+        name = getattr(user, "USERNAME_FIELD", "username")
+        email = user.get_email_field_name() if hasattr(user, "get_email_field_name") else "email"
+        texts += [str(getattr(user, field, None) or "") for field in (name, email, "first_name", "last_name")]
     parts = [part for text in texts for part in (text, *re.split(r"[\W_]+", text))]
     return frozenset(part for part in parts if len(part) >= MIN_WORD)
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import transaction
 from django.utils import timezone
 
 from .. import signals, transitions
 from ..addresses import fold
 from ..choices import EventKind, Mail, State
-from ..lookup import email_of, find_mailbox, why_not_mailable
+from ..directory import directory
+from ..lookup import find_mailbox
 from ..models import ForgetPassword, PasswordResetEvent
 from ..passwords.hashing import hash_password
 from .client import Client, printable
@@ -42,7 +41,7 @@ def report(token: str, client: Client) -> Reported:
     """
     disowned = believe_report(token, client)
     # Needed or not: it is slow, so it is made outside the transaction, and the reset may complete in the meantime.
-    hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES))
+    hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES), directory().hash)
     now = timezone.now()
     with transaction.atomic():
         held = transitions.hold(disowned.pk, disowned.user_id, disowned.email_digest, now)
@@ -73,10 +72,11 @@ def _lock(user_id: Any, hashed: str) -> Any:
     No validator is asked and `password_changed` is not called: nobody chose this password and nobody will type it, so
     it belongs in no history. An account that is closed is locked as well, for it may be opened again.
     """
-    accounts = get_user_model()._default_manager.filter(pk=user_id)
-    if not accounts.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).update(password=hashed):
+    account = directory().lock(user_id)
+    if account is None or not directory().has_password(account):
         return None
-    return accounts.get()
+    directory().set_password(account, hashed)
+    return account
 
 
 def _needs_a_link(record: ForgetPassword, locked_now: Any) -> bool:
@@ -88,7 +88,8 @@ def _is_still_theirs(record: ForgetPassword) -> bool:
     """Whether the mailbox that got the report token is still the account's: who took the account may have moved it."""
     if record.user is None:
         return bool(find_mailbox(record.email).users)
-    return not why_not_mailable(record.user) and fold(email_of(record.user)) == fold(record.email)
+    address = directory().address(record.user, record.email)
+    return not directory().why_not(record.user, address) and fold(address) == fold(record.email)
 
 
 def _enqueue_fresh_link(record: ForgetPassword, client: Client, now: datetime) -> None:

@@ -13,10 +13,11 @@ from django.utils.translation import gettext_lazy as _
 from .. import codes
 from ..choices import State
 from ..conf import TOKEN_LIFETIME, conf
+from ..directory import directory
 from ..exceptions import InvalidResetToken
 from ..limits import rules
-from ..lookup import find_mailbox, why_not_mailable
-from ..models import ForgetPassword, account_of
+from ..lookup import find_mailbox
+from ..models import ForgetPassword
 from .client import Client
 
 
@@ -83,8 +84,11 @@ def _user_of(token: codes.Token, record: ForgetPassword) -> Any:
         users = (record.user,)
     else:
         users = find_mailbox(record.email).users if token.kind is codes.TokenKind.LINK else ()
-    fits = (user for user in users if codes.token_matches(token, record.seed, account_of(user), record.generation))
-    return next((user for user in fits if not why_not_mailable(user)), None)
+    for user in users:
+        bound = directory().bound(user, record.email)
+        if codes.token_matches(token, record.seed, bound, record.generation):
+            return None if directory().why_not(user, bound.address) else user
+    return None
 
 
 def believe_report(text: str, client: Client) -> ForgetPassword:

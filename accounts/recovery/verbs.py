@@ -11,9 +11,7 @@ import unicodedata
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import password_changed
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -23,10 +21,10 @@ from .. import codes, signals, transitions
 from ..addresses import clean_address, fold, without_invisible
 from ..choices import OPEN_STATES, EventKind, Mail, State, Status
 from ..conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
+from ..directory import directory
 from ..exceptions import InvalidCode, InvalidInput, RateLimited, UnknownRequest
 from ..limits import rules
-from ..lookup import email_of, why_not_mailable
-from ..models import ForgetPassword, PasswordResetEvent, account_of, utc_day
+from ..models import ForgetPassword, PasswordResetEvent, utc_day
 from ..passwords import policy
 from ..passwords.hashing import hash_password
 from ..records import find_shown, spent_by
@@ -146,7 +144,8 @@ def verify(handle: str, code: str, client: Client) -> Verified:
     rules.give_guess_back(guess)
     give_back()
     record = proven
-    token = codes.code_token(record.pk, record.seed, account_of(record.user), record.generation + 1)
+    bound = directory().bound(record.user, record.email)
+    token = codes.code_token(record.pk, record.seed, bound, record.generation + 1)
     PasswordResetEvent.write(record.pk, EventKind.VERIFIED)
     record.refresh_from_db()
     signals.announce(signals.password_reset_verified, sender=ForgetPassword, record=record)
@@ -163,15 +162,19 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     good = believe(token, timezone.now(), client)
     password = policy.clean(new_password)
     policy.check(password, good.user)
-    hashed = hash_password(password)
+    accounts = directory()
+    hashed = hash_password(password, accounts.hash)
     now = timezone.now()
-    record, user = good.record, good.user
+    record, bound = good.record, accounts.bound(good.user, good.record.email)
     with transaction.atomic():
-        held = transitions.hold(record.pk, user.pk, record.email_digest, now)
-        if not _as_it_was(user).update(password=hashed):
+        held = transitions.hold(record.pk, good.user.pk, record.email_digest, now)
+        # As it is now, with the password and the address that the token is bound to.
+        user = accounts.lock(good.user.pk)
+        if user is None or accounts.bound(user, record.email) != bound or accounts.why_not(user, bound.address):
             raise bad_token()
-        if not transitions.complete(record.pk, good.still_good(now), user.pk, email_of(user), now):
+        if not transitions.complete(record.pk, good.still_good(now), user.pk, bound.address, now):
             raise bad_token()
+        accounts.set_password(user, hashed)
         superseded = [row.pk for row in held if row.pk != record.pk]
         transitions.supersede(superseded, now)
         transitions.restore(record.email_digest)
@@ -180,7 +183,6 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
             PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED) for pk in superseded
         )
         signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
-    user.password = hashed
     password_changed(password, user)
     record.refresh_from_db()
     signals.announce(signals.password_reset_completed, sender=ForgetPassword, record=record, user=user)
@@ -266,31 +268,22 @@ def _proven(record: ForgetPassword, digits: str, now: datetime) -> ForgetPasswor
     if not codes.code_matches(digits, record.pk, record.seed, account, generation, code_key):
         return None
     whole = ForgetPassword.objects.select_related("user").filter(pk=record.pk, generation=generation).first()
-    if whole is None or whole.user is None or why_not_mailable(whole.user):
+    if whole is None or whole.user is None or directory().why_not(whole.user, account.address):
         return None
-    if account_of(whole.user) != account or fold(account.address) != fold(whole.email):
+    if directory().bound(whole.user, whole.email) != account or fold(account.address) != fold(whole.email):
         return None  # the account has changed or moved, and its codes with it
     return whole if whole.superseded_at is None and whole.code_lives(now) else None
 
 
 def _compared(record_id: uuid.UUID) -> tuple[int, str, codes.Account]:
     """A row's generation, its code's key, and the account that the code is bound to, without making a user of it."""
-    columns = (
-        "generation",
-        "code_key",
-        "user__pk",
-        "user__password",
-        f"user__{get_user_model().get_email_field_name()}",
-    )
-    generation, code_key, *account = ForgetPassword.objects.filter(pk=record_id).values_list(*columns).get()
-    key, password, address = account
-    return generation, code_key, _NOBODY if key is None else codes.Account(str(key), password, str(address or ""))
-
-
-def _as_it_was(user: Any) -> Any:
-    """The account, while it is open and still has the password hash and the address that its token is bound to."""
-    bound = {"password": user.password, user.get_email_field_name(): email_of(user)}
-    return get_user_model()._default_manager.filter(pk=user.pk, is_active=True, **bound)
+    accounts = directory()
+    columns = ("generation", "code_key", "email", "user__pk", *(f"user__{name}" for name in accounts.columns()))
+    row = ForgetPassword.objects.filter(pk=record_id).values_list(*columns).get()
+    generation, code_key, typed, key, password, *stored = row
+    address = accounts.address_of(key, str((stored and stored[0]) or ""), typed)
+    # Without a password there is no account, or none that signs in by one.
+    return generation, code_key, codes.Account(str(key), password, address) if password else _NOBODY
 
 
 def _digits(typed: str) -> str:

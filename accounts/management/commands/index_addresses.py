@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from ...directory import directory
 from ...lookup import address_index, is_indexed
 
 
@@ -19,11 +19,11 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="print the statement, and run nothing")
 
     def handle(self, *args: Any, database: str, dry_run: bool, **options: Any) -> None:
-        connection, user_model, index = connections[database], get_user_model(), address_index()
+        connection, (model, _), index = connections[database], directory().address_column(), address_index()
         # Concurrently: the table is in use, and signing in must not wait for the index.
         how: dict[str, Any] = {"concurrently": True} if connection.vendor == "postgresql" else {}
         with connection.schema_editor(collect_sql=dry_run, atomic=False) as editor:
-            statement = index.create_sql(user_model, editor, **how)
+            statement = index.create_sql(model, editor, **how)
             if dry_run:
                 self.stdout.write(f"{statement};")
             elif is_indexed(database):
