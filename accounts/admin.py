@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.forms import AdminAuthenticationForm
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -15,34 +12,8 @@ from django.utils.translation import ngettext
 
 from . import codes, signals, transitions
 from .addresses import fold
-from .conf import conf
-from .exceptions import RateLimited
 from .filters import OfferedFilters
-from .limits import rules
 from .models import ForgetPassword, PasswordResetEvent
-from .passwords import hashing
-from .recovery.client import client_address
-
-logger = logging.getLogger(__name__)
-
-LOGIN_PATIENCE = 0.1
-"""Seconds. Whoever waits for a place holds a thread that answers requests, and anybody may try to log in."""
-
-
-class Login(AdminAuthenticationForm):
-    """A login checks a secret like other operations: it is counted with them, and hashes when its turn has come."""
-
-    def clean(self) -> dict[str, Any]:
-        try:
-            rules.check_client_may_log_in(client_address(self.request))  # type: ignore[arg-type]
-            with hashing.slots(conf.HASH_CONCURRENCY).one(LOGIN_PATIENCE):
-                return super().clean()
-        except RateLimited as refused:
-            logger.warning({"event": "login refused", "outcome": type(refused).__name__, "limit": refused.limit})
-            raise ValidationError(str(refused.message)) from None
-
-
-admin.site.login_form = Login
 
 
 class ReadOnly:

@@ -11,10 +11,8 @@ class AccountRecoveryConfig(AppConfig):
     verbose_name = "Account recovery"
 
     def ready(self) -> None:
-        from . import checks, failover, logins
+        from . import checks
         from .mailing import receivers
 
         checks.register()
         receivers.connect()
-        logins.connect()
-        failover.connect()

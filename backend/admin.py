@@ -9,10 +9,13 @@ from django.contrib import admin
 from django.db.models import Model
 
 from accounts.filters import OfferedFilters
+from backend.logins import Login
 
 
 class Site(admin.AdminSite):
     """Django's, closed by default: an admin that somebody else has written is given the same guard."""
+
+    login_form = Login
 
     def register(
         self,

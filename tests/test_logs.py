@@ -424,7 +424,7 @@ def test_logins_and_their_failures_are_noted_without_what_was_typed(
     for password in ("hunter2", PASSWORD):
         response = api.http.post("/admin/login/", {"username": EMAIL, "password": password})
     api.http.post("/admin/logout/")
-    noted = [line for line in log.lines if line["logger"] == "accounts.logins"]
+    noted = [line for line in log.lines if line["logger"] == "backend.logins"]
     assert [(line["level"], line["event"], line.get("user")) for line in noted] == [
         ("warning", "login failed", None),
         ("info", "logged in", user.pk),
