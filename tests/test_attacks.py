@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from accounts.api.documents import MAX_ALIASES, MAX_ERRORS
-from accounts.api.guards import handle_taking_fields, secret_checking_fields
+from accounts.api.fields import handle_taking_fields, secret_checking_fields
 from accounts.limits import counter, window
 from accounts.models import GuessBudget, PasswordResetEvent
 from backend.schema import schema

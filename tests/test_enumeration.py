@@ -23,7 +23,7 @@ from django.core.mail import EmailMessage
 from django.db import connection
 
 from accounts import codes
-from accounts.api.guards import root_fields
+from accounts.api.fields import root_fields
 from accounts.exceptions import RateLimited
 from accounts.limits import rules
 from accounts.mailing import mailer, smtp

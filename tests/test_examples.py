@@ -9,7 +9,7 @@ import pytest
 from graphql import OperationDefinitionNode, parse, validate
 
 from accounts.api.documents import prepare
-from accounts.api.guards import handle_taking_fields, secret_checking_fields
+from accounts.api.fields import handle_taking_fields, secret_checking_fields
 from backend.schema import schema
 
 SOURCE = (Path(__file__).parent.parent / "web" / "src" / "examples.js").read_text()

@@ -587,7 +587,7 @@ def assert_masked(response: Any, field: str, caplog: pytest.LogCaptureFixture) -
     (error,) = response.json()["errors"]
     assert (error["message"], error["path"]) == ("Unexpected error.", [field])
     assert "hunter2" not in response.text
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "accounts.api.guards"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "accounts.api.failures"]
     assert error["extensions"]["errorId"] in line
     assert "hunter2" not in caplog.text
 

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from accounts.api.guards import (
+from accounts.api.fields import (
     HANDLES,
     SECRETS,
     arguments,

@@ -31,6 +31,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionResult
 
 from ..conf import conf
+from .fields import handle_taking_fields, secret_checking_fields
 
 MAX_TOKENS = 1000
 MAX_DEPTH = 15
@@ -95,6 +96,16 @@ class PreparedDocument:
         """How often fields of these names stand at the top of all the operations together."""
         return sum(measure.names.get(name, 0) for _, measure in self.operations for name in names)
 
+    def asks_too_much(self, schema: object) -> str:
+        """Why a document of several guesses, or of several handles, is not run; empty where it is none."""
+        return next((reason for fields, reason in ONE_AT_A_TIME if self.count(fields(schema)) > 1), "")
+
+
+ONE_AT_A_TIME = (
+    (secret_checking_fields, "At most one field that checks a secret may be sent at a time."),
+    (handle_taking_fields, "At most one field that takes a requestId may be sent at a time."),
+)
+
 
 def prepare(schema: object, query: str) -> PreparedDocument:
     """Parse, measure and validate a document, or remember having done so."""
@@ -118,6 +129,8 @@ class PreparedDocuments(SchemaExtension):
         prepared = prepare(context.schema, context.query or "")
         if prepared.document is None:
             raise prepared.errors[0]
+        if reason := prepared.asks_too_much(context.schema):
+            raise GraphQLError(reason)
         context.graphql_document = prepared.document
         yield
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import strawberry
 from strawberry.extensions import FieldExtension
+from strawberry.schema.schema_converter import field_contains_type
 from strawberry.types import get_object_definition
+from strawberry.types.field import StrawberryField
 
 from .. import codes
 from ..addresses import clean_address, fold
@@ -26,6 +28,9 @@ from ..exceptions import (
     RecoveryError,
     UnknownRequest,
 )
+from .errors import RateLimitedError
+from .failures import limited, unexpected
+from .threads import InAThread
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +41,10 @@ IMPATIENCE = {"cooldown", "resends"}
 
 
 class Journal(FieldExtension):
-    """Notes each call of a root field."""
+    """Notes each call of a root field, and tells the client what is no member of the field's type."""
+
+    def apply(self, field: StrawberryField) -> None:
+        self._tells_of_limits = field_contains_type(field, RateLimitedError)
 
     def resolve(self, next_: Any, source: Any, info: strawberry.Info, **kwargs: Any) -> Any:
         facts = {"verb": info.field_name, **_asked(kwargs)}
@@ -44,11 +52,13 @@ class Journal(FieldExtension):
             result = next_(source, info, **kwargs)
         except RecoveryError as refused:
             _refused(facts, refused)
+            if isinstance(refused, RateLimited) and not self._tells_of_limits:
+                raise limited(refused) from None
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (told to the client by an id)
             # What it was, and the way to it, stands in the line that has its errorId.
             logger.error({"event": "verb failed", **facts, "outcome": type(error).__name__})  # noqa: TRY400
-            raise
+            raise unexpected(error, info.field_name) from None
         _done(facts, result)
         return result
 
@@ -57,7 +67,8 @@ def keep(*roots: type) -> None:
     """Have every field of these root types noted."""
     for root in roots:
         for field in get_object_definition(root, strict=True).fields:
-            field.extensions = [*field.extensions, Journal()]
+            # The last one is called first: what the journal notes is done in the thread as well.
+            field.extensions = [*field.extensions, Journal(), InAThread()]
 
 
 def _asked(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .errors import (
     RateLimitedError,
     UnknownRequestError,
 )
+from .threads import InAThread
 
 
 @strawberry.enum(description="Where a reset stands. It moves alike for every address, with an account or without.")
@@ -53,7 +54,7 @@ class PasswordReset:
     def request_id(self, record: Record) -> ID:
         return ID(record.handle)
 
-    @strawberry.field(description="Where the reset stands now.")
+    @strawberry.field(description="Where the reset stands now.", extensions=[InAThread()])
     def status(self, record: Record) -> PasswordResetStatus:
         return PasswordResetStatus[record.status(_attempts_left(record), timezone.now())]
 
@@ -64,7 +65,7 @@ class PasswordReset:
     def match_phrase(self, record: Record) -> str:
         return record.match_phrase
 
-    @strawberry.field(description="How many codes may still be tried.")
+    @strawberry.field(description="How many codes may still be tried.", extensions=[InAThread()])
     def attempts_left(self, record: Record) -> int:
         return _attempts_left(record)
 

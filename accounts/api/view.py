@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import RawPostDataException
 from django.utils.cache import patch_vary_headers
@@ -28,7 +29,8 @@ from strawberry.types import ExecutionResult
 
 from ..conf import MAX_BODY
 from .documents import PreparedDocument, prepare
-from .guards import RATE_LIMITED, handle_taking_fields, secret_checking_fields
+from .failures import RATE_LIMITED
+from .fields import handle_taking_fields
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +73,14 @@ class Parameters:
     variables: dict[str, Any] | None
 
 
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 @method_decorator(csrf_exempt, name="dispatch")
 class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
-    """Strawberry's sync view, with the HTTP side done by the book; it takes no cookies and so needs no CSRF token."""
+    """Strawberry's sync view, with the HTTP side done by the book.
+
+    It takes no cookies and so needs no CSRF token. It stands outside of ATOMIC_REQUESTS: hashing a password takes time,
+    in which a transaction would stay open.
+    """
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         media_type = _acceptable(request)
@@ -127,10 +134,8 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
             raise RequestRefused(
                 405, "A query with a requestId must be sent by POST: URLs are logged.", headers=ONLY_POST
             )
-        if prepared.count(secret_checking_fields(self.schema)) > 1:
-            raise RequestRefused(400, "At most one field that checks a secret may be sent at a time.")
-        if prepared.count(handle_taking_fields(self.schema)) > 1:
-            raise RequestRefused(400, "At most one field that takes a requestId may be sent at a time.")
+        if reason := prepared.asks_too_much(self.schema):
+            raise RequestRefused(400, reason)
 
 
 class NotExecuted(Exception):

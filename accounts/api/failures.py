@@ -1,0 +1,32 @@
+"""What nobody expected, and what only the `errors` list can tell: how a client hears of it, and nothing else of it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from graphql import GraphQLError
+
+from ..exceptions import RateLimited
+from ..tracebacks import describe
+
+logger = logging.getLogger(__name__)
+
+UNEXPECTED = "Unexpected error."
+RATE_LIMITED = "RATE_LIMITED"
+"""The `code` in the extensions of a refusal whose field has no member for it."""
+
+
+def unexpected(error: BaseException, field: str | None) -> GraphQLError:
+    """Log an exception under an id, and return what the client is told: that id.
+
+    The field goes by its name in the schema: a client may call things in its document as it likes.
+    """
+    error_id = secrets.token_hex(8)
+    logger.error({"event": "unexpected error", "error_id": error_id, "field": field, "exception": describe(error)})
+    return GraphQLError(UNEXPECTED, extensions={"errorId": error_id})
+
+
+def limited(refused: RateLimited) -> GraphQLError:
+    """A limit, for a field whose type can tell of none: `passwordResetStatus` is null or a reset, and no union."""
+    return GraphQLError(str(refused.message), extensions={"code": RATE_LIMITED, "retryAfter": refused.retry_after})
