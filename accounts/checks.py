@@ -22,7 +22,7 @@ from django.db import DatabaseError
 from django.urls import NoReverseMatch
 from django.utils.module_loading import import_string
 
-from .conf import conf, own_page, parse_page
+from .conf import conf, graphql_path, own_page, parse_page
 from .directory import Directory, directory
 from .limits import rules
 from .lookup import is_indexed
@@ -185,14 +185,19 @@ def check_public_url() -> Found:
 
 
 def check_page() -> Found:
-    """E013: a mailed link needs a page to lead to."""
+    """E013: a mailed link needs a page to lead to, and that page the endpoint."""
     if conf.FRONTEND_RESET_URL:
         return
-    try:
-        own_page()
-    except NoReverseMatch:
-        hint = 'Set it, or include this app\'s own page: path("recovery/", include("account_recovery.urls")).'
-        yield Error("FRONTEND_RESET_URL is not set, and no other page is there.", hint=hint, id="account_recovery.E013")
+    includes = 'path("recovery/", include("account_recovery.urls"))'
+    names = 'path("graphql/", GraphQLView.as_view(schema=schema), name="graphql")'
+    for missing, find, hint in (
+        ("FRONTEND_RESET_URL is not set, and no other page is there.", own_page, f"Set it, or write {includes}."),
+        ("No URL is called `graphql`, which the app's own page asks.", graphql_path, f"Write {names}."),
+    ):
+        try:
+            find()
+        except NoReverseMatch:
+            yield Error(missing, hint=hint, id="account_recovery.E013")
 
 
 def check_directory() -> Found:

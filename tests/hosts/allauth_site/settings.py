@@ -1,0 +1,8 @@
+"""django-allauth: people have several addresses, and some of them have proven to be theirs."""
+
+from common import *
+
+INSTALLED_APPS += ["allauth", "allauth.account", *OURS]
+MIDDLEWARE += ["allauth.account.middleware.AccountMiddleware"]
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+RECOVERY_DIRECTORY = "account_recovery.allauth.AllauthDirectory"

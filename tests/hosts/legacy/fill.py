@@ -1,0 +1,1 @@
+"""Nothing: the other system has made its rows."""
