@@ -24,6 +24,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf, graphql_path, own_page, parse_page
 from .directory import Directory, directory
+from .hooks.revokers import REVOKERS
 from .limits import rules
 from .lookup import is_indexed
 from .mailing.headers import BadSender, parse_sender
@@ -58,6 +59,7 @@ def register() -> None:
         check_public_url,
         check_page,
         check_directory,
+        check_revokers,
     ):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_address_index, check_blanks_around_addresses):
@@ -207,6 +209,21 @@ def check_directory() -> Found:
     except UNUSABLE as error:
         hint = "RECOVERY_DIRECTORY is the dotted path of a class, RECOVERY_USER_MODEL a model such as people.Person."
         yield Error(f"The accounts cannot be reached: {error}", hint=hint, id="account_recovery.E014")
+
+
+def check_revokers() -> Found:
+    """E015: tokens that were to end with the password would go on working."""
+    for name in conf.REVOKE_TOKENS:
+        revoker = REVOKERS.get(name)
+        if revoker is None:
+            hint = f"Choose from {', '.join(REVOKERS)}."
+            yield Error(f"REVOKE_TOKENS knows no {name!r}.", hint=hint, id="account_recovery.E015")
+        elif not revoker.is_installed:
+            hint = f"Put {revoker.app} into INSTALLED_APPS, or take {name} out of REVOKE_TOKENS."
+            yield Error(f"The tokens of {name} cannot be revoked.", hint=hint, id="account_recovery.E015")
+    if conf.REVOKE_TOKENS and conf.user_model != settings.AUTH_USER_MODEL:
+        hint = "Take REVOKE_TOKENS out, and end what that system has given out in a receiver: see docs/signals.md."
+        yield Error("REVOKE_TOKENS are of AUTH_USER_MODEL's users.", hint=hint, id="account_recovery.E015")
 
 
 def check_mail_lease() -> Found:

@@ -80,6 +80,9 @@ class RecoverySettings:
     RECOVERY_DIRECTORY: str = ""
     """The dotted path of the class that knows the accounts; empty: `account_recovery.directory.Directory`."""
 
+    REVOKE_TOKENS: Sequence[str] = ()
+    """Packages whose tokens end when a password changes: simplejwt, knox, drf, oauth_toolkit, allauth."""
+
     REDIS_URL: str = ""
     WORKERS: int = 2
     """Processes that serve; only the system checks ask."""

@@ -227,6 +227,13 @@ def test_accounts_that_cannot_be_reached_are_told(proper: Any, name: str, value:
     assert found(deploy=False) == ["E014"]
 
 
+def test_tokens_that_could_not_be_revoked_are_told(proper: Any) -> None:
+    proper.REVOKE_TOKENS = ["knox"]  # which is not installed
+    assert found(deploy=False) == ["E015"]
+    proper.REVOKE_TOKENS = ["jwt"]
+    assert found(deploy=False) == ["E015"]
+
+
 @pytest.mark.parametrize(
     "hasher", ["PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "BCrypt", "Scrypt", "MD5"], ids=lambda name: str(name)
 )

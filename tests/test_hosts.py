@@ -33,6 +33,15 @@ pytestmark = pytest.mark.processes
 UV = str(Path(sys.executable).parent / "uv")
 HOSTS = Path(__file__).parent / "hosts"
 OLD, NEW, NEWER = "umbrella-cactus-violin-91", "thistle walnut comet raft 7", "harbor lantern quilt moss 4"
+PACKAGES = (
+    "django-allauth",
+    "djangorestframework",
+    "djangorestframework-simplejwt",
+    "django-rest-knox",
+    "django-oauth-toolkit",
+    "bcrypt",
+    "granian",
+)
 FIELDS = {
     "requestPasswordReset": "... on RequestPasswordResetSuccess { reset { requestId status attemptsLeft } }",
     "verifyPasswordResetCode": "... on VerifyPasswordResetCodeSuccess { resetToken } "
@@ -169,7 +178,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     python = str(folder / "venv" / "bin" / "python")
     pins = ("--constraint", str(ROOT / "requirements-dev.txt"))
     install = (UV, "pip", "install", "--quiet", "--python", python, *pins)
-    run(*install, f"{wheel}[postgres]", "django-allauth", "bcrypt", "granian")
+    run(*install, f"{wheel}[postgres]", *PACKAGES)
     return python
 
 
@@ -297,6 +306,23 @@ def test_with_allauth_any_proven_address_finds_its_account(host: Any, address: s
         site.recover(address.upper(), address)
         site.is_told_like_everybody("unproven@example.com")
         assert {letter.recipients for letter in site.mail.letters} == {(address,)}
+
+
+# --- Tokens of other packages ----------------------------------------------------------------------------------------
+
+
+def test_tokens_of_other_packages_end_with_the_password(host: Any) -> None:
+    with host("tokens") as site:
+        for email in ("ada@example.com", "bob@example.com"):
+            site.post("/give/", f"email={email}".encode(), "application/x-www-form-urlencoded")
+        all_work = dict.fromkeys(("simplejwt", "knox", "drf", "access", "refresh", "grant", "sessions"), 1)
+        assert site.sign_in("ada@example.com", OLD) == {"welcome": True, "works": all_work}
+        handle = site.request("ada@example.com")
+        letter = site.letter_to("ada@example.com")
+        token = site.mutate("verifyPasswordResetCode", requestId=handle, code=code_in(letter))["resetToken"]
+        site.mutate("resetPassword", resetToken=token, newPassword=NEW)
+        assert site.sign_in("ada@example.com", NEW) == {"welcome": True, "works": dict.fromkeys(all_work, 0)}
+        assert site.sign_in("bob@example.com", OLD) == {"welcome": True, "works": all_work}
 
 
 # --- A table of another system ---------------------------------------------------------------------------------------

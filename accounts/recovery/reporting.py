@@ -14,6 +14,7 @@ from .. import signals, transitions
 from ..addresses import fold
 from ..choices import EventKind, Mail, State
 from ..directory import directory
+from ..hooks.revokers import revoke_all
 from ..lookup import find_mailbox
 from ..models import ForgetPassword, PasswordResetEvent
 from ..passwords.hashing import hash_password
@@ -76,6 +77,7 @@ def _lock(user_id: Any, hashed: str) -> Any:
     if account is None or not directory().has_password(account):
         return None
     directory().set_password(account, hashed)
+    revoke_all(account)
     return account
 
 

@@ -23,6 +23,7 @@ from ..choices import OPEN_STATES, EventKind, Mail, State, Status
 from ..conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from ..directory import directory
 from ..exceptions import InvalidCode, InvalidInput, RateLimited, UnknownRequest
+from ..hooks.revokers import revoke_all
 from ..limits import rules
 from ..models import ForgetPassword, PasswordResetEvent, utc_day
 from ..passwords import policy
@@ -175,6 +176,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
         if not transitions.complete(record.pk, good.still_good(now), user.pk, bound.address, now):
             raise bad_token()
         accounts.set_password(user, hashed)
+        revoke_all(user)
         superseded = [row.pk for row in held if row.pk != record.pk]
         transitions.supersede(superseded, now)
         transitions.restore(record.email_digest)
