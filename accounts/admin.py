@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from . import codes, signals, transitions
 from .addresses import fold
 from .filters import OfferedFilters
-from .models import ForgetPassword, PasswordResetEvent
+from .models import ForgetPassword, PasswordResetEvent, WebhookDelivery
 
 
 class ReadOnly:
@@ -75,4 +75,27 @@ class ForgetPasswordAdmin(ReadOnly, OfferedFilters):
         for pk in pks:
             signals.mail_due.send(sender=ForgetPassword, pk=pk)
         said = ngettext("%d dead mail will be tried again.", "%d dead mails will be tried again.", revived) % revived
+        self.message_user(request, said, messages.SUCCESS)
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnly, OfferedFilters):
+    """What receivers have been told, and what they have not: `next at` is empty for what was given up."""
+
+    list_display = ("created_at", "endpoint", "event", "attempts", "delivered_at", "next_at", "error")
+    list_filter = ("event", "created_at")
+    ordering = ("-created_at",)
+    actions = ("deliver_again",)
+    show_full_result_count = False
+
+    def has_deliver_again_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.deliver_again")
+
+    @admin.action(description="Try given-up webhooks again", permissions=["deliver_again"])
+    def deliver_again(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
+        """Try for another day what was given up, once what stopped it is mended."""
+        given_up = queryset.filter(next_at=None, delivered_at=None)
+        now = timezone.now()
+        revived = given_up.update(next_at=now, created_at=now, attempts=0, error="")
+        said = ngettext("%d webhook will be tried again.", "%d webhooks will be tried again.", revived) % revived
         self.message_user(request, said, messages.SUCCESS)

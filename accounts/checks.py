@@ -24,6 +24,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf, graphql_path, own_page, parse_page
 from .directory import Directory, directory
+from .hooks.endpoints import endpoints
 from .hooks.revokers import REVOKERS
 from .limits import rules
 from .lookup import is_indexed
@@ -60,6 +61,7 @@ def register() -> None:
         check_page,
         check_directory,
         check_revokers,
+        check_webhooks,
     ):
         checks.register(_listed(check), Tags.compatibility)
     for check in (check_address_index, check_blanks_around_addresses):
@@ -224,6 +226,15 @@ def check_revokers() -> Found:
     if conf.REVOKE_TOKENS and conf.user_model != settings.AUTH_USER_MODEL:
         hint = "Take REVOKE_TOKENS out, and end what that system has given out in a receiver: see docs/signals.md."
         yield Error("REVOKE_TOKENS are of AUTH_USER_MODEL's users.", hint=hint, id="account_recovery.E015")
+
+
+def check_webhooks() -> Found:
+    """E016: nobody would be told of anything."""
+    try:
+        endpoints()
+    except ValueError as error:
+        for problem in str(error).splitlines():
+            yield Error(f"WEBHOOKS cannot be used: {problem}", hint="See docs/webhooks.md.", id="account_recovery.E016")
 
 
 def check_mail_lease() -> Found:

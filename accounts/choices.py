@@ -37,6 +37,15 @@ class Mail(models.TextChoices):
     CHANGED = "CHANGED", "the password was changed"
 
 
+class WebhookEvent(models.TextChoices):
+    """What a webhook tells of."""
+
+    REQUESTED = "recovery.requested", "requested"
+    COMPLETED = "recovery.completed", "completed"
+    REPORTED = "recovery.reported", "reported"
+    UNDELIVERED = "recovery.undelivered", "undelivered"
+
+
 class EventKind(models.TextChoices):
     """The lines of a record's timeline, which answers support's question: why did nothing arrive?"""
 

@@ -83,6 +83,9 @@ class RecoverySettings:
     REVOKE_TOKENS: Sequence[str] = ()
     """Packages whose tokens end when a password changes: simplejwt, knox, drf, oauth_toolkit, allauth."""
 
+    WEBHOOKS: Sequence[dict[str, Any]] = ()
+    """Who is told of events by HTTP: see docs/webhooks.md."""
+
     REDIS_URL: str = ""
     WORKERS: int = 2
     """Processes that serve; only the system checks ask."""

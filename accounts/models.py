@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from . import codes
-from .choices import EventKind, Mail, State, Status
+from .choices import EventKind, Mail, State, Status, WebhookEvent
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from .querysets import ForgetPasswordQuerySet
 from .statements import Insert
@@ -250,6 +250,9 @@ class PasswordResetEvent(models.Model):
     record = models.ForeignKey(ForgetPassword, on_delete=models.CASCADE, related_name="events")
     kind = models.CharField(max_length=12, choices=EventKind)
     reason = models.CharField(max_length=40, blank=True, help_text="A reason code, never a secret.")
+    provider_id = models.CharField(
+        max_length=100, blank=True, help_text="By which the mail provider's own log knows the mail, where it has said."
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -261,6 +264,39 @@ class PasswordResetEvent(models.Model):
     @classmethod
     def write(cls, record_id: uuid.UUID, kind: EventKind, reason: str = "", **more: Any) -> None:
         cls.objects.create(record_id=record_id, kind=kind, reason=reason, **more)
+
+
+class WebhookDelivery(models.Model):
+    """An event that one receiver is still to hear of, or has heard of. It holds no secret and no address.
+
+    Like a record's mail it is an outbox: whatever dies, what was written here is sent, perhaps more than once and then
+    under the same id.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    record = models.ForeignKey(ForgetPassword, on_delete=models.CASCADE, related_name="webhooks")
+    endpoint = models.CharField(max_length=40, help_text="The receiver's name in WEBHOOKS.")
+    event = models.CharField(max_length=30, choices=WebhookEvent)
+    body = models.TextField(help_text="What is sent, to the letter.")
+    created_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_at = models.DateTimeField(
+        null=True, blank=True, default=timezone.now, help_text="When to try; null once delivered, or given up."
+    )
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=40, blank=True, help_text="Why the latest try failed, as a reason code.")
+
+    class Meta:
+        verbose_name = "webhook"
+        permissions = [("deliver_again", "Can try given-up webhooks again")]
+        indexes = [
+            models.Index(fields=["endpoint", "next_at"], condition=Q(next_at__isnull=False), name="webhook_due"),
+            models.Index(fields=["created_at"], name="webhook_created"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.endpoint}"
 
 
 insert_events = Insert(PasswordResetEvent)

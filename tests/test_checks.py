@@ -234,6 +234,11 @@ def test_tokens_that_could_not_be_revoked_are_told(proper: Any) -> None:
     assert found(deploy=False) == ["E015"]
 
 
+def test_webhooks_with_mistakes_are_told_each(proper: Any) -> None:
+    proper.WEBHOOKS = [{"name": "crm", "url": "http://crm.example.com/", "secrets": []}]
+    assert found(deploy=False) == ["E016"]
+
+
 @pytest.mark.parametrize(
     "hasher", ["PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "BCrypt", "Scrypt", "MD5"], ids=lambda name: str(name)
 )

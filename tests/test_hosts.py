@@ -153,7 +153,8 @@ class Host:
         raise AssertionError(self.server.log.read_text()[-3000:])
 
     def page(self) -> int:
-        return urllib.request.urlopen(f"{self.server.url}/recovery/reset/", timeout=60).status  # noqa: S310
+        with urllib.request.urlopen(f"{self.server.url}/recovery/reset/", timeout=60) as answer:  # noqa: S310
+            return int(answer.status)
 
 
 def code_in(letter: Delivery) -> str:
@@ -340,7 +341,7 @@ GRANT SELECT, UPDATE (encrypted_password) ON people TO recovery;
 
 
 @pytest.fixture
-def theirs(database: dict[str, Any]) -> Iterator[Callable[[str], None]]:
+def theirs(database: dict[str, Any]) -> Iterator[Callable[[str], Any]]:
     """Makes the other system's table, and runs its statements as itself; the host gets a role that may do little."""
     if "postgresql" in database["ENGINE"]:
         with psycopg.connect(

@@ -24,8 +24,10 @@ def _simplejwt(account: Any) -> None:
     """Puts the refresh tokens on the blacklist. Access tokens are looked up nowhere: they live for their minutes."""
     from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
-    live = OutstandingToken.objects.filter(user=account, blacklistedtoken=None)
-    BlacklistedToken.objects.bulk_create([BlacklistedToken(token=token) for token in live], ignore_conflicts=True)
+    live = OutstandingToken._default_manager.filter(user=account, blacklistedtoken=None)
+    BlacklistedToken._default_manager.bulk_create(
+        [BlacklistedToken(token=token) for token in live], ignore_conflicts=True
+    )
 
 
 def _knox(account: Any) -> None:

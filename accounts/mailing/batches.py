@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from .. import records, signals, transitions
 from ..addresses import fold
-from ..choices import EventKind, Mail
+from ..choices import EventKind, Mail, WebhookEvent
 from ..conf import conf
 from ..directory import directory
+from ..hooks import webhooks
 from ..limits import rules
 from ..lookup import Mailbox, find_mailbox
 from ..models import ForgetPassword, PasswordResetEvent, Spent, insert_events
@@ -185,6 +186,9 @@ class Batch:
             ):
                 kind = EventKind.MAIL_DEAD if dead else EventKind.MAIL_FAILED
                 PasswordResetEvent.write(record.pk, kind, failure.reason)
+                if dead:
+                    mail = {"mail": str(record.mail_due), "reason": failure.reason}
+                    webhooks.tell(WebhookEvent.UNDELIVERED, record.pk, **mail)
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
         by_mail = defaultdict(list)

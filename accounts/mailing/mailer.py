@@ -14,7 +14,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from .. import records, signals, transitions
-from ..choices import EventKind
+from ..choices import EventKind, WebhookEvent
+from ..hooks import webhooks
 from ..lookup import Mailbox, find_mailboxes
 from ..models import ForgetPassword, PasswordResetEvent, insert_events
 from . import smtp
@@ -48,6 +49,7 @@ def look() -> Found:
                 for pk, mailbox in found.items()
             ]
         )
+        webhooks.tell_all(WebhookEvent.REQUESTED, {pk: {} for pk in found})
     if signals.password_reset_requested.has_listeners(ForgetPassword):
         for record in ForgetPassword.objects.select_related("user").filter(pk__in=found):
             signals.announce(signals.password_reset_requested, sender=ForgetPassword, record=record)

@@ -15,6 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import close_old_connections, connections
 
 from ..conf import conf
+from ..hooks import delivery
 from ..limits.window import Taken
 from . import batches, mailer, pace, smtp
 
@@ -62,6 +63,7 @@ class MailerThreads:
         self._deadline = float("inf")
         jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
         jobs += [(f"mail-sender-{number}", self._work) for number in range(1, senders + 1)]
+        jobs += delivery.jobs(self.stopping)
         # Daemons: a mail server that does not answer must not keep a stopping process alive.
         # Whatever one dies of, Python's own last words would put the exception's text into the log.
         self._threads = [threading.Thread(target=surviving("go on")(job), name=name, daemon=True) for name, job in jobs]
@@ -91,6 +93,7 @@ class MailerThreads:
         self.stopping.set()
         self._wake_up.set()
         self._probe_wanted.set()
+        delivery.retire()
 
     def enqueue(self, pks: Iterable[uuid.UUID]) -> None:
         """Tell the senders that these rows have a mail due. Never waits."""

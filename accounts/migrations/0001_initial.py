@@ -76,11 +76,33 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('LOOKED_UP', 'Looked Up'), ('MAILED', 'Mailed'), ('NOT_MAILED', 'Not Mailed'), ('MAIL_FAILED', 'Mail Failed'), ('MAIL_DEAD', 'Mail Dead'), ('RESEND_ASKED', 'Resend Asked'), ('WRONG_CODE', 'Wrong Code'), ('VERIFIED', 'Verified'), ('CANCELLED', 'Cancelled'), ('COMPLETED', 'Completed'), ('SUPERSEDED', 'Superseded'), ('REPORTED', 'Reported')], max_length=12)),
                 ('reason', models.CharField(blank=True, help_text='A reason code, never a secret.', max_length=40)),
+                ('provider_id', models.CharField(blank=True, help_text="By which the mail provider's own log knows the mail, where it has said.", max_length=100)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='account_recovery.forgetpassword')),
             ],
             options={
                 'ordering': ['created_at', 'id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='WebhookDelivery',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('endpoint', models.CharField(help_text="The receiver's name in WEBHOOKS.", max_length=40)),
+                ('event', models.CharField(choices=[('recovery.requested', 'requested'), ('recovery.completed', 'completed'), ('recovery.reported', 'reported'), ('recovery.undelivered', 'undelivered')], max_length=30)),
+                ('body', models.TextField(help_text='What is sent, to the letter.')),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('attempts', models.PositiveSmallIntegerField(default=0)),
+                ('next_at', models.DateTimeField(blank=True, default=django.utils.timezone.now, help_text='When to try; null once delivered, or given up.', null=True)),
+                ('claimed_at', models.DateTimeField(blank=True, null=True)),
+                ('delivered_at', models.DateTimeField(blank=True, null=True)),
+                ('error', models.CharField(blank=True, help_text='Why the latest try failed, as a reason code.', max_length=40)),
+                ('record', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='webhooks', to='account_recovery.forgetpassword')),
+            ],
+            options={
+                'verbose_name': 'webhook',
+                'permissions': [('deliver_again', 'Can try given-up webhooks again')],
+                'indexes': [models.Index(condition=models.Q(('next_at__isnull', False)), fields=['endpoint', 'next_at'], name='webhook_due'), models.Index(fields=['created_at'], name='webhook_created')],
             },
         ),
         migrations.AddIndex(

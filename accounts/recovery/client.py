@@ -11,12 +11,11 @@ from functools import cache, lru_cache
 from django.http import HttpRequest
 
 from ..conf import conf
+from ..networks import embedded
 
 logger = logging.getLogger(__name__)
 
 NOWHERE = "0.0.0.0"  # nosec B104 # noqa: S104 (a UNIX socket has no address; nothing is bound here)
-TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-"""IPv4 clients as a network that speaks IPv6 alone sees them: RFC 6052 section 2.1."""
 _WITH_PORT = re.compile(r"\[(.+)\](?::\d+)?|([^:]+):\d+")
 
 
@@ -47,17 +46,7 @@ def _address(text: str) -> str:
         ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return ""
-    return str(_embedded(ip) or ip) if ip.version == 6 else str(ip)
-
-
-def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 client that an IPv6 address stands for: mapped, through NAT64, 6to4 (RFC 3056) or Teredo (RFC 4380).
-
-    Each 6to4 client has 65,536 networks of 64 bits, and a Teredo client an address for each server and port.
-    """
-    if ip in TRANSLATED:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    return str(embedded(ip) or ip) if ip.version == 6 else str(ip)
 
 
 @cache

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from .. import signals, transitions
 from ..addresses import fold
-from ..choices import EventKind, Mail, State
+from ..choices import EventKind, Mail, State, WebhookEvent
 from ..directory import directory
+from ..hooks import webhooks
 from ..hooks.revokers import revoke_all
 from ..lookup import find_mailbox
 from ..models import ForgetPassword, PasswordResetEvent
@@ -56,6 +57,8 @@ def report(token: str, client: Client) -> Reported:
         if fresh_link:
             _enqueue_fresh_link(record, client, now)
         PasswordResetEvent.write(record.pk, EventKind.REPORTED, "locked" if user else "ended")
+        account = str(user.pk) if user else None
+        webhooks.tell(WebhookEvent.REPORTED, record.pk, account=account, locked=user is not None)
         PasswordResetEvent.objects.bulk_create(
             PasswordResetEvent(record_id=pk, kind=EventKind.SUPERSEDED, reason="report")
             for pk in superseded

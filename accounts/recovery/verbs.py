@@ -19,10 +19,11 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import codes, signals, transitions
 from ..addresses import clean_address, fold, without_invisible
-from ..choices import OPEN_STATES, EventKind, Mail, State, Status
+from ..choices import OPEN_STATES, EventKind, Mail, State, Status, WebhookEvent
 from ..conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from ..directory import directory
 from ..exceptions import InvalidCode, InvalidInput, RateLimited, UnknownRequest
+from ..hooks import webhooks
 from ..hooks.revokers import revoke_all
 from ..limits import rules
 from ..models import ForgetPassword, PasswordResetEvent, utc_day
@@ -177,6 +178,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
             raise bad_token()
         accounts.set_password(user, hashed)
         revoke_all(user)
+        webhooks.tell(WebhookEvent.COMPLETED, record.pk, account=str(user.pk))
         superseded = [row.pk for row in held if row.pk != record.pk]
         transitions.supersede(superseded, now)
         transitions.restore(record.email_digest)
