@@ -31,7 +31,7 @@ class ReadOnly:
 
 class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = PasswordResetEvent
-    fields = ("created_at", "kind", "reason")
+    fields = ("created_at", "kind", "reason", "provider_id")
     readonly_fields = fields
     verbose_name_plural = "timeline"
 

@@ -7,7 +7,9 @@ nothing here raises on its own: problems are collected, and `Environment.seal()`
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn
 
 from accounts.conf import parse_page, parse_rate
+from accounts.hooks.endpoints import parse as parse_webhooks
 from accounts.mailing.headers import BadSender, parse_sender
 
 LEAST_KEY_LENGTH, LEAST_KEY_LETTERS = 50, 5
@@ -73,6 +76,40 @@ class Environment(Env):
     def rate(self, variable: str, default: str) -> str:
         """A rate such as `20/hour`."""
         return self._parsed(variable, default, lambda text: (parse_rate(text), text)[1])
+
+    def json_of(self, variable: str, kind: type[Any]) -> Any:
+        """JSON of a list or of an object; empty where there is none. It may hold secrets, so it is not repeated."""
+        text = self.str(variable, "") or ""
+        try:
+            found = json.loads(text) if text else kind()
+        except ValueError:
+            found = None
+        if isinstance(found, kind):
+            return found
+        self.problem(variable, f"Not a JSON {'list' if kind is list else 'object'}.")
+        return kind()
+
+    def webhooks(self, variable: str) -> list[Any]:
+        """Receivers of events: docs/webhooks.md."""
+        found: list[Any] = self.json_of(variable, list)
+        try:
+            parse_webhooks(found)
+        except ValueError as error:
+            for problem in str(error).splitlines():
+                self.problem(variable, problem)
+            return []
+        return found
+
+    def importable(self, variable: str) -> str:
+        """The dotted path of a class whose module is there; or empty."""
+        text = self.str(variable, "") or ""
+        try:
+            found = not text or find_spec(text.rpartition(".")[0]) is not None
+        except (ImportError, ValueError):
+            found = False
+        if not found:
+            self.problem(variable, f"There is no {text}: is its package installed?")
+        return text
 
     def origin(self, variable: str, default: str = "") -> str:
         """A scheme and a host, such as https://accounts.example.com; returned without a slash at the end."""

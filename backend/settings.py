@@ -205,10 +205,15 @@ SMTP: dict[str, Any] = {
 if SMTP["use_tls"] and SMTP["use_ssl"]:
     env.problem("EMAIL_USE_SSL", "EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other: switch one off.")
 MAIL_HELO = env.host("MAIL_HELO")
-MAIL_BACKEND = "accounts.mailing.smtp_backend.EmailBackend"
-if DEBUG and not EMAIL_HOST_GIVEN:
+MAIL_BACKEND = env.importable("MAIL_BACKEND")
+ANYMAIL = env.json_of("ANYMAIL", dict)
+if MAIL_BACKEND:
+    SMTP = {}  # a provider's API
+elif DEBUG and not EMAIL_HOST_GIVEN:
     MAIL_BACKEND, SMTP = "django_mail_preview.backends.EmailBackend", {}
     MAIL_PREVIEW_ROOT = VAR_DIR / "inbox"
+else:
+    MAIL_BACKEND = "accounts.mailing.smtp_backend.EmailBackend"
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": MAIL_BACKEND, "OPTIONS": SMTP}}
 else:
@@ -227,6 +232,10 @@ MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
 MAIL_OVERDUE_SECONDS = env.number("MAIL_OVERDUE_SECONDS", 30, least=1, most=3600)
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
 MAIL_PER_MINUTE = env.number("MAIL_PER_MINUTE", 0, least=0, most=100_000)
+
+RECOVERY_DIRECTORY = env.importable("RECOVERY_DIRECTORY")
+REVOKE_TOKENS = env.words("REVOKE_TOKENS")
+WEBHOOKS = env.webhooks("WEBHOOKS")
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or ""
 if MAIL_DISPATCH == "celery" and not CELERY_BROKER_URL:

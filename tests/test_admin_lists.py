@@ -15,12 +15,13 @@ from django.http import QueryDict
 from django.test import Client
 
 from accounts.filters import MAX_TEXT, OfferedFilters
-from accounts.models import ForgetPassword
+from accounts.models import ForgetPassword, WebhookDelivery
 from tests.conftest import API, PostOffice
 
 LIST = "/admin/account_recovery/forgetpassword/"
 LISTS: dict[type[Model], str] = {
     ForgetPassword: LIST,
+    WebhookDelivery: "/admin/account_recovery/webhookdelivery/",
     get_user_model(): "/admin/auth/user/",
     Group: "/admin/auth/group/",
 }

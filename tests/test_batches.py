@@ -80,13 +80,13 @@ def hold_the_third(server: SMTPServer) -> threading.Thread:
     send = smtp.Connection.send
     count = 0
 
-    def counting(connection: smtp.Connection, message: Any, **options: Any) -> None:
+    def counting(connection: smtp.Connection, message: Any, **options: Any) -> str:
         nonlocal count
         count += 1
         if count == 3:
             server.on("DATA", HOLD, times=1)
             held.set()
-        send(connection, message, **options)
+        return send(connection, message, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(smtp.Connection, "send", counting)

@@ -157,12 +157,12 @@ class Stranger:
 class Servers(smtp.Connection):
     """Mail servers of all tempers."""
 
-    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> str:
         (address,) = message.to
         for name, code in (("refused", 550), ("greylisted", 451)):
             if address.startswith(name):
                 raise smtplib.SMTPRecipientsRefused({address: (code, b"5.1.1 No")})
-        super().send(message, lease_ends=lease_ends)
+        return super().send(message, lease_ends=lease_ends)
 
 
 def deliver() -> None:

@@ -52,10 +52,11 @@ class Scripted(Connection):
         self.lease_ends = 0.0
         self.rehearsed: list[Letter] = []
 
-    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> str:
         self.lease_ends = lease_ends
         self.meanwhile(message)
         self.sent.append(Letter(message))
+        return ""
 
     def rehearse(self, message: EmailMessage) -> None:
         self.rehearsed.append(Letter(message))

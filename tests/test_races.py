@@ -372,10 +372,11 @@ class Held(smtp.Connection):
         super().__init__()
         self.has_mail, self.may_answer = threading.Event(), threading.Event()
 
-    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> str:
         super().send(message, lease_ends=lease_ends)
         self.has_mail.set()
         assert self.may_answer.wait(30)
+        return ""
 
 
 def test_a_resend_while_a_mail_is_being_taken_is_not_settled_with_it(

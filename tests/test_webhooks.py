@@ -147,7 +147,7 @@ def test_known_and_unknown_addresses_are_told_of_alike(
 def test_a_mail_that_is_given_up_is_told_of(
     api: API, user: Any, hooked: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: smtp.Connection, message: Any, **_: Any) -> None:
+    def refuse(self: smtp.Connection, message: Any, **_: Any) -> str:
         raise UnmailableAddress
 
     monkeypatch.setattr(smtp.Connection, "send", refuse)

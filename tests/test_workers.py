@@ -1006,9 +1006,9 @@ def test_a_hand_holds_no_database_connection_while_a_mail_takes_long(
     held: list[bool] = []
     send = smtp.Connection.send
 
-    def note(connection: smtp.Connection, message: Any, **options: Any) -> None:
+    def note(connection: smtp.Connection, message: Any, **options: Any) -> str:
         held.append(connections["default"].connection is not None)
-        send(connection, message, **options)
+        return send(connection, message, **options)
 
     monkeypatch.setattr(smtp.Connection, "send", note)
     sent = wait_for_settled(1)

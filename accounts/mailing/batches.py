@@ -44,6 +44,7 @@ class _Outcome(NamedTuple):
     record: ForgetPassword
     kind: EventKind
     reason: str
+    provider_id: str = ""
 
 
 class Batch:
@@ -75,13 +76,14 @@ class Batch:
 
     def send(self, record: ForgetPassword, connection: Connection) -> None:
         """Render and send one mail, or rehearse a decoy's, and mark it soon or at once."""
+        provider_id = ""
         try:
             with_code = self._with_codes and _may_carry_a_code(record, self._spent.get(record.email_digest, Spent()))
             mailbox, message = _mail_of(record, with_code=with_code)
             if mailbox.reason:
                 connection.rehearse(message)
             else:
-                connection.send(message, lease_ends=self._begun + conf.MAIL_LEASE_SECONDS)
+                provider_id = connection.send(message, lease_ends=self._begun + conf.MAIL_LEASE_SECONDS)
         except (OperationalError, InterfaceError, TooManyConnections):
             raise  # the database is in trouble, or the server busy, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
@@ -89,7 +91,7 @@ class Batch:
         else:
             self.taken += not mailbox.reason
             kind = EventKind.NOT_MAILED if mailbox.reason else EventKind.MAILED
-            self._done(record, kind, mailbox.reason or record.mail_due)
+            self._done(_Outcome(record, kind, mailbox.reason or record.mail_due, provider_id))
         if len(self._unmarked) >= MARK_MAILS or time.monotonic() - self._marked >= MARK_SECONDS:
             self.mark()
 
@@ -111,9 +113,14 @@ class Batch:
                 self._unmarked = outcomes + self._unmarked
             raise
         insert_events(
-            [PasswordResetEvent(record_id=record.pk, kind=kind, reason=reason) for record, kind, reason in outcomes]
+            [
+                PasswordResetEvent(
+                    record_id=done.record.pk, kind=done.kind, reason=done.reason, provider_id=done.provider_id
+                )
+                for done in outcomes
+            ]
         )
-        for record, kind, _ in outcomes:
+        for record, kind, *_ in outcomes:
             if kind is EventKind.MAILED:
                 signals.announce(
                     signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
@@ -152,10 +159,10 @@ class Batch:
             transitions.release([record.pk for record in records], self._claimed_at)
         return bool(records)
 
-    def _done(self, record: ForgetPassword, kind: EventKind, reason: str) -> None:
+    def _done(self, outcome: _Outcome) -> None:
         with self._lock:
             self._sending = None
-            self._unmarked.append(_Outcome(record, kind, reason))
+            self._unmarked.append(outcome)
 
     def _put_off(self, record: ForgetPassword, error: Exception) -> None:
         """Release the claim after a failure. The mail is due again later, or dead if another try cannot help."""
@@ -192,7 +199,7 @@ class Batch:
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
         by_mail = defaultdict(list)
-        for record, _, _ in outcomes:
+        for record, *_ in outcomes:
             by_mail[record.mail_due].append(record.pk)
         for mail, pks in by_mail.items():
             transitions.settle(pks, mail, self._claimed_at, timezone.now())

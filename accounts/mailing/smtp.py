@@ -6,6 +6,7 @@ import random
 import re
 import smtplib
 import ssl
+import sys
 import threading
 import time
 from collections import deque
@@ -39,6 +40,10 @@ UNANSWERED = "timeout_after_data"
 """The reason of a mail that the server was sent whole and said nothing to."""
 MAX_REASON = 40
 """Characters of a reason: the width of its columns."""
+MAX_ID = 100
+"""Characters of a provider's id: the width of its column."""
+API_TIMEOUT = 10.0
+"""Seconds until a provider's API that is asked whether it is there counts as down."""
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.\d{1,3}(?!\S)")
 
@@ -102,8 +107,10 @@ class Connection:
         self._rehearsals = 0
         self._is_counted = False
 
-    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> str:
         """Hand one message over. A connection that died while it lay idle costs a reconnect, not a retry.
+
+        Returns the id that the provider's API has given the mail, or nothing where it has given none.
 
         The server has until shortly before `lease_ends`, by time.monotonic(), to answer once it has the whole mail.
         Raises what smtplib and the socket raise; `classify` names it. Raises TooManyConnections where the mail was not
@@ -120,8 +127,9 @@ class Connection:
             if not (reused and _was_closed_meanwhile(error)):
                 _last_as_long_as_a_mail(begun)  # or a dead mailbox, which only an account has, would be the quicker one
                 raise
-            self.send(message, lease_ends=lease_ends)
+            return self.send(message, lease_ends=lease_ends)
         self._used_at, self._rehearsals = time.monotonic(), 0
+        return str(getattr(getattr(message, "anymail_status", None), "message_id", None) or "")[:MAX_ID]
 
     def rehearse(self, message: EmailMessage) -> None:
         """Do for a decoy what `send` does for a mail, but for the mail: as many turns, as much to compute, as long.
@@ -249,7 +257,9 @@ def why_down() -> str:
     try:
         backend.open()
         session = getattr(backend, "connection", None)
-        return _why_it_takes_nothing(session) if isinstance(session, smtplib.SMTP) else ""
+        if isinstance(session, smtplib.SMTP):
+            return _why_it_takes_nothing(session)
+        return _why_the_api_is_down(backend) if hasattr(backend, "api_url") else ""
     except smtplib.SMTPConnectError as refused:
         is_up = _is_put_off(refused) and (Connection.open_now > 0 or "4.7." in str(refused.smtp_error))
         return "" if is_up else classify(refused).reason
@@ -278,6 +288,16 @@ def _why_it_takes_nothing(session: smtplib.SMTP) -> str:
     return refusal.reason if about_us or about_the_server else ""
 
 
+def _why_the_api_is_down(backend: Any) -> str:
+    """Ask a provider for the page at its address, without a mail: any answer but a 5xx says that it is there.
+
+    `backend` is Anymail's, with a session of requests.
+    """
+    answer = backend.session.get(backend.api_url, timeout=API_TIMEOUT, allow_redirects=False, stream=True)
+    answer.close()
+    return f"api_{answer.status_code}" if answer.status_code >= 500 else ""
+
+
 def _is_put_off(error: Exception) -> bool:
     return isinstance(error, smtplib.SMTPConnectError) and 400 <= error.smtp_code < 500
 
@@ -292,11 +312,19 @@ def classify(error: Exception) -> Failure:
         return _by_answer(error.smtp_code, error.smtp_error, to_recipient=False, may_be_final=of_the_mail)
     if isinstance(error, UnmailableAddress):
         return Failure("address", permanent=True)
+    if _is_suppressed(error):
+        return Failure("suppressed", permanent=True)
     if isinstance(error, MailUnanswered):
         return Failure(UNANSWERED)
     if _timed_out(error):
         return Failure("timeout")
     return Failure(_reason(error))
+
+
+def _is_suppressed(error: Exception) -> bool:
+    """Whether a provider's API refuses to mail this recipient at all: Anymail, which need not be installed, says so."""
+    anymail: Any = sys.modules.get("anymail.exceptions")
+    return anymail is not None and isinstance(error, anymail.AnymailRecipientsRefused)
 
 
 def _reason(error: Exception) -> str:

@@ -424,9 +424,9 @@ class SendingThreads(MailerThreads):
 class PatientConnection(smtp.Connection):
     """Closes its thread's database connection before it waits long for the mail server."""
 
-    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> None:
+    def send(self, message: EmailMessage, *, lease_ends: float = 0.0) -> str:
         _let_the_database_go()
-        super().send(message, lease_ends=lease_ends)
+        return super().send(message, lease_ends=lease_ends)
 
     def rehearse(self, message: EmailMessage) -> None:
         _let_the_database_go()
