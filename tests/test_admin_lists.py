@@ -136,6 +136,7 @@ RELATED = {
         "user_permissions__codename",
         "logentry__object_repr",
     ],
+    WebhookDelivery: ["record__forget_password_otp", "record__user__password"],
     Group: ["user__password", "user__password_resets__forget_password_otp", "permissions__codename"],
 }
 
