@@ -24,7 +24,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf, graphql_path, own_page, parse_page
 from .directory import Directory, directory
-from .hooks.endpoints import endpoints
+from .hooks.endpoints import parse as parse_webhooks
 from .hooks.revokers import REVOKERS
 from .limits import rules
 from .lookup import is_indexed
@@ -231,7 +231,7 @@ def check_revokers() -> Found:
 def check_webhooks() -> Found:
     """E016: nobody would be told of anything."""
     try:
-        endpoints()
+        parse_webhooks(conf.WEBHOOKS)
     except ValueError as error:
         for problem in str(error).splitlines():
             yield Error(f"WEBHOOKS cannot be used: {problem}", hint="See docs/webhooks.md.", id="account_recovery.E016")

@@ -390,6 +390,23 @@ def test_a_stopping_process_gives_back_what_it_has_not_tried(event: WebhookDeliv
     assert (event.attempts, event.claimed_at) == (0, None)
 
 
+def test_what_a_slow_receiver_leaves_untried_is_given_back(
+    event: WebhookDelivery, hooked: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = WebhookDelivery.objects.create(record=event.record, endpoint="crm", event=event.event, body=event.body)
+    with time_machine.travel(timezone.now()) as clock:
+
+        def slow(*_: Any) -> int:
+            clock.shift(delivery.LEASE / 2 + timedelta(seconds=1))
+            return 204
+
+        monkeypatch.setattr(delivery, "_post", slow)
+        assert delivery.deliver_due("crm") == 2
+    tried, untried = WebhookDelivery.objects.filter(pk__in=[event.pk, second.pk]).order_by("-attempts")
+    assert tried.delivered_at
+    assert (untried.attempts, untried.claimed_at, untried.delivered_at) == (0, None, None)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_delivers_as_soon_as_it_is_committed(api: API, user: Any, hooked: Receiver, settings: Any) -> None:
     settings.MAIL_SWEEP_SECONDS = 3600
@@ -451,6 +468,15 @@ def test_what_is_no_list_of_receivers_is_refused(given: Any) -> None:
 
 def test_there_are_none_as_it_comes() -> None:
     assert endpoints() == ()
+
+
+@pytest.mark.django_db
+def test_a_mistake_stops_no_mail(api: API, post: PostOffice, user: Any, settings: Any, caplog: Any) -> None:
+    settings.WEBHOOKS = [{**GOOD, "url": "http://crm.example.com/"}]
+    api.request()
+    assert post.deliver_one().code
+    assert "WEBHOOKS cannot be used" in caplog.text
+    assert delivery.jobs(threading.Event()) == []
 
 
 # --- In the admin ----------------------------------------------------------------------------------------------------

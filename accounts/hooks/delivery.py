@@ -35,7 +35,7 @@ TIMEOUT = 10.0
 """Seconds for one try, from the first packet to the answer's first line."""
 BATCH = 20
 LEASE = timedelta(minutes=5)
-"""How long a claimed delivery is left to its claimant; longer than a batch of tries can take."""
+"""How long a claimed delivery is left to its claimant. What it has not tried in half of that is given back."""
 PAUSES = [timedelta(seconds=seconds) for seconds in (5, 60, 300, 900, 1800, 3600, 7200, 14_400)]
 """After each failure; the last one from then on. A quarter more or less is random, so that tries spread."""
 PATIENCE = timedelta(days=1)
@@ -85,7 +85,8 @@ def deliver_due(name: str, stopping: threading.Event | None = None) -> int:
     claimed_at = timezone.now()
     rows = _claim(name, claimed_at)
     for number, row in enumerate(rows):
-        if stopping is not None and stopping.is_set():
+        is_late = timezone.now() - claimed_at > LEASE / 2  # a name can take long to be looked up
+        if is_late or (stopping is not None and stopping.is_set()):
             _release([each.pk for each in rows[number:]], claimed_at)
             break
         _settle(row, claimed_at, _try(endpoint, row))
