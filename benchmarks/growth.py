@@ -48,7 +48,7 @@ SETTINGS = {
     "MAIL_DISPATCH": "none",
     "REDIS_URL": "",
     "SECURE_SSL_REDIRECT": False,
-    "PASSWORD_RESET_COOLDOWN": 0,
+    "PASSWORD_RESET_COOLDOWN": 0,  # nosec B105
     **{f"THROTTLE_{name}": "1000000/hour" for name in ("REQUEST_PER_IP", "REQUEST_PER_EMAIL", "VERIFY_PER_IP")},
     **{f"THROTTLE_{name}": "1000000/hour" for name in ("WRONG_CODES", "STATUS_PER_HANDLE", "STATUS_PER_IP")},
 }
