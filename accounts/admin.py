@@ -82,7 +82,7 @@ class ForgetPasswordAdmin(ReadOnly, OfferedFilters):
 class WebhookDeliveryAdmin(ReadOnly, OfferedFilters):
     """What receivers have been told, and what they have not: `next at` is empty for what was given up."""
 
-    list_display = ("created_at", "endpoint", "event", "attempts", "delivered_at", "next_at", "error")
+    list_display = ("created_at", "endpoint", "event", "error", "attempts", "next_at", "delivered_at")
     list_filter = ("event", "created_at")
     ordering = ("-created_at",)
     actions = ("deliver_again",)

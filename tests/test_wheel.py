@@ -73,9 +73,12 @@ django.setup()
 import importlib
 import pkgutil
 import account_recovery
+from django.contrib import admin
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.contrib.staticfiles.finders import find
 from django.core import mail
+from django.db.backends.signals import connection_created
 from django.test import Client
 from django.test.utils import override_settings
 
@@ -96,6 +99,11 @@ with override_settings(MAIL_DISPATCH="inline", ALLOWED_HOSTS=["testserver"], **b
     assert page.status_code == 200, page
     assert b"account_recovery/reset.js" in page.content
 assert find("account_recovery/reset.js")
+
+# Nothing else is changed.
+assert admin.site.login_form is None
+for signal in (user_logged_in, user_login_failed, connection_created):
+    assert not any("account_recovery" in getattr(receiver[1](), "__module__", "") for receiver in signal.receivers)
 print("recovered")
 """
 
