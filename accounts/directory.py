@@ -106,12 +106,8 @@ class Directory:
 
     # --- What follows is for this app, and rarely overridden ----------------------------------------------------------
 
-    def find(self, key: Any) -> Any:
-        """The account of a key, or None."""
-        return self.accounts().filter(pk=key).first()
-
     def lock(self, key: Any) -> Any:
-        """The same, as it is now, locked until the transaction ends."""
+        """The account of a key as it is now, locked until the transaction ends; None where there is none."""
         return self.accounts().select_for_update(of=("self",)).filter(pk=key).first()
 
     def has_password(self, account: Any) -> bool:
