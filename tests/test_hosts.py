@@ -301,12 +301,13 @@ def test_a_user_model_of_the_projects_own(citext: None, host: Any) -> None:
 # --- django-allauth --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("address", ["ada@example.com", "ada.second@example.com"])
-def test_with_allauth_any_proven_address_finds_its_account(host: Any, address: str) -> None:
+def test_with_allauth_any_proven_address_finds_its_account(host: Any) -> None:
     with host("allauth_site") as site:
-        site.recover(address.upper(), address)
+        proven = ["ada@example.com", "ada.second@example.com"]
+        for address in proven:
+            site.recover(address.upper(), address)
         site.is_told_like_everybody("unproven@example.com")
-        assert {letter.recipients for letter in site.mail.letters} == {(address,)}
+        assert {letter.recipients for letter in site.mail.letters} == {(address,) for address in proven}
 
 
 # --- Tokens of other packages ----------------------------------------------------------------------------------------
