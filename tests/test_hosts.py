@@ -10,13 +10,14 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -354,9 +355,7 @@ def theirs(database: dict[str, Any]) -> Iterator[Callable[[str], Any]]:
             yield lambda statement: connection.execute(statement)
             connection.execute("DROP OWNED BY recovery; DROP ROLE recovery")
     else:
-        import sqlite3
-
-        with sqlite3.connect(database["NAME"], timeout=20, isolation_level=None) as connection:
+        with closing(sqlite3.connect(database["NAME"], timeout=20, isolation_level=None)) as connection:
             connection.executescript(PEOPLE.format(key="integer PRIMARY KEY"))
             yield lambda statement: connection.execute(statement)
 
