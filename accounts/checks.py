@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,10 +20,10 @@ from django.core.checks import CheckMessage, Error, Tags
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.core.mail.backends import smtp
 from django.db import DatabaseError
-from django.urls import NoReverseMatch
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from .conf import conf, graphql_path, own_page, parse_page
+from .conf import conf, own_page, parse_page
 from .directory import Directory, directory
 from .hooks.endpoints import parse as parse_webhooks
 from .hooks.revokers import REVOKERS
@@ -196,7 +197,7 @@ def check_page() -> Found:
     names = 'path("graphql/", GraphQLView.as_view(schema=schema), name="graphql")'
     for missing, find, hint in (
         ("FRONTEND_RESET_URL is not set, and no other page is there.", own_page, f"Set it, or write {includes}."),
-        ("No URL is called `graphql`, which the app's own page asks.", graphql_path, f"Write {names}."),
+        ("No URL is called `graphql`, which the app's own page asks.", partial(reverse, "graphql"), f"Write {names}."),
     ):
         try:
             find()

@@ -164,11 +164,6 @@ def own_page() -> str:
     return reverse("account_recovery:reset").removeprefix(get_script_prefix().rstrip("/"))
 
 
-def graphql_path() -> str:
-    """The path of the endpoint, which the project has called `graphql`. Raises NoReverseMatch if it has not."""
-    return reverse("graphql").removeprefix(get_script_prefix().rstrip("/"))
-
-
 conf = RecoverySettings()
 
 TOKEN_LIFETIME = timedelta(minutes=10)

@@ -117,8 +117,8 @@ class Directory:
 
     def bound(self, account: Any, typed: str) -> codes.Account:
         """What the codes of an account are bound to, for a reset of this address."""
-        hashed, stored = getattr(account, self.password_field), stored_in(account, self.email_field)
-        return codes.Account(str(account.pk), hashed or "", self.address_of(account.pk, stored, typed))
+        hashed = getattr(account, self.password_field) or ""
+        return codes.Account(str(account.pk), hashed, self.address(account, typed))
 
     def address(self, account: Any, typed: str) -> str:
         """`address_of`, for an account that has been read."""

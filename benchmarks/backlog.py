@@ -167,14 +167,10 @@ def _head(report: Report, name: str, plan: Plan, claim: float) -> None:
 
 
 def compare_looks(report: Report, accounts: int) -> None:
-    from django.contrib.auth import get_user_model
     from django.core.management import call_command
 
     report.table(f"A look at 100 rows among {accounts:,} accounts", "median ms", "greatest ms")
-    rows.make_accounts(300)
-    template = get_user_model()._default_manager.order_by("pk")[0]
-    rows.multiply(template, accounts - 300, username="'crowd' || n", email="'crowd' || n || '@example.com'")
-    rows.analyze()
+    rows.make_crowd(accounts)
     _look(report, "without the index")
     call_command("index_addresses", verbosity=0)
     rows.analyze()

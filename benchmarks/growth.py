@@ -37,6 +37,7 @@ from accounts.models import ForgetPassword, PasswordResetEvent
 from accounts.recovery import verbs
 from accounts.recovery.client import Client
 from benchmarks.report import Report
+from benchmarks.sites import ENDLESS, THROTTLES
 
 ADMIN = "/admin/account_recovery/forgetpassword/"
 EXPLAINED = re.compile(r"(INSERT|SELECT|UPDATE|WITH)\b")
@@ -49,8 +50,7 @@ SETTINGS = {
     "REDIS_URL": "",
     "SECURE_SSL_REDIRECT": False,
     "PASSWORD_RESET_COOLDOWN": 0,  # nosec B105
-    **{f"THROTTLE_{name}": "1000000/hour" for name in ("REQUEST_PER_IP", "REQUEST_PER_EMAIL", "VERIFY_PER_IP")},
-    **{f"THROTTLE_{name}": "1000000/hour" for name in ("WRONG_CODES", "STATUS_PER_HANDLE", "STATUS_PER_IP")},
+    **dict.fromkeys(THROTTLES, ENDLESS),
 }
 
 
@@ -101,6 +101,10 @@ class Site:
         if not mailer.look().looked:
             raise SystemExit("nothing was looked up")
 
+    def look_at_all(self) -> None:
+        while mailer.look().looked:
+            pass
+
     def request_and_look(self) -> None:
         self.request()
         self.look()
@@ -132,7 +136,7 @@ class Site:
 
 
 def fill(number: int) -> None:
-    """Have so many finished resets, of a month, with a timeline of three lines each for one in ten."""
+    """Have so many finished resets, of a month."""
     have = ForgetPassword.objects.filter(state=State.CANCELLED).count()
     template = ForgetPassword.objects.filter(state=State.CANCELLED).first()
     if template is None:
@@ -161,15 +165,6 @@ def fill(number: int) -> None:
         cursor.execute("VACUUM ANALYZE account_recovery_forgetpassword")
 
 
-def crowd(accounts: int) -> None:
-    rows.make_accounts(1000)
-    template = get_user_model()._default_manager.order_by("pk")[0]
-    if accounts > 1000:
-        rows.multiply(template, accounts - 1000, username="'crowd' || n", email="'crowd' || n || '@example.com'")
-    call_command("index_addresses", verbosity=0)
-    rows.analyze(get_user_model())
-
-
 def measured(act: Callable[[], None], before: Callable[[], None] | None = None) -> tuple[float, str]:
     """The median milliseconds of some calls, and what their plans read."""
     plans, times = Plans(), []
@@ -194,7 +189,8 @@ def main() -> None:
     options = parser.parse_args()
     rows.migrate()
     rows.clear(PasswordResetEvent, ForgetPassword)
-    crowd(options.accounts)
+    rows.make_crowd(options.accounts)
+    call_command("index_addresses", verbosity=0)
     report, base = Report("growth"), dict[str, float]()
     with override_settings(**SETTINGS):
         site = Site()
@@ -212,13 +208,11 @@ def main() -> None:
                 "the admin's search": (site.search, None),
             }
             site.request()
-            while mailer.look().looked:
-                pass
+            site.look_at_all()
             for name, (act, before) in acts.items():
                 milliseconds, read = measured(act, before)
                 if name == "request":
-                    while mailer.look().looked:
-                        pass
+                    site.look_at_all()
                 ratio = milliseconds / base.setdefault(name, milliseconds)
                 report.row(name, f"{milliseconds:.2f}", f"{ratio:.2f}", f"  {read}")
             ForgetPassword.objects.exclude(mail_due=Mail.NONE).delete()

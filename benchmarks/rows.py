@@ -45,6 +45,16 @@ def make_accounts(number: int) -> None:
     users.bulk_create(users.model(username=address(n), email=address(n), password=NO_HASH) for n in range(number))
 
 
+def make_crowd(number: int) -> None:
+    """Have so many accounts, made within PostgreSQL beyond the first thousand."""
+    first = min(number, 1000)
+    make_accounts(first)
+    template = get_user_model()._default_manager.order_by("pk")[0]
+    if number > first:
+        multiply(template, number - first, username="'crowd' || n", email="'crowd' || n || '@example.com'")
+    analyze(get_user_model())
+
+
 def make_due(mails: int, *, looked: bool = True) -> None:
     """Have exactly so many rows, each of an account of its own, that owe a code; or that nobody has looked at yet."""
     clear(PasswordResetEvent, ForgetPassword)
@@ -86,14 +96,14 @@ def analyze(*models_: Any) -> None:
 
 
 def clear(*models_: Any) -> None:
-    """Empty tables for good, so that one line leaves nothing behind for the next."""
+    """Empty tables for good, and those that refer to them, so that one line leaves nothing behind for the next."""
     if connection.vendor != "postgresql":
         for model in models_:
             model._default_manager.all().delete()
         return
     names = ", ".join(f'"{model._meta.db_table}"' for model in models_)
     with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {names}")
+        cursor.execute(f"TRUNCATE {names} CASCADE")
 
 
 def leave_to_us() -> None:

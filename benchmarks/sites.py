@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from accounts.conf import RecoverySettings
 from harness.deployment import Running, free_port, recipe
 from harness.deployment import running as running_server
 from harness.smtp_server import environment as mailing_to
@@ -28,6 +29,8 @@ IDLE_SECONDS = 4
 """Less than the server keeps an idle connection for."""
 HEADERS = {"Content-Type": "application/json", "X-Forwarded-Proto": "https"}
 ENDLESS = "1000000/hour"
+THROTTLES = [name for name in vars(RecoverySettings) if name.startswith("THROTTLE_")]
+"""Every limit that there is."""
 REQUEST = """mutation Ask($email: String!) { requestPasswordReset(input: {email: $email}) {
     ... on RequestPasswordResetSuccess { reset { requestId } } } }"""
 STATUS = "query Status($id: ID!) { passwordResetStatus(requestId: $id) { status createdAt expiresAt } }"
@@ -123,12 +126,7 @@ def site_environment(port: int) -> dict[str, str]:
         "SECURE_SSL_REDIRECT": "0",
         "REDIS_URL": "",
         "MAIL_DISPATCH": "thread",
-        "THROTTLE_REQUEST_PER_IP": ENDLESS,
-        "THROTTLE_REQUEST_PER_EMAIL": ENDLESS,
-        "THROTTLE_VERIFY_PER_IP": ENDLESS,
-        "THROTTLE_WRONG_CODES": ENDLESS,
-        "THROTTLE_STATUS_PER_HANDLE": ENDLESS,
-        "THROTTLE_STATUS_PER_IP": ENDLESS,
+        **dict.fromkeys(THROTTLES, ENDLESS),
         "PASSWORD_RESET_COOLDOWN": str(0),
     }
 

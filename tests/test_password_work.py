@@ -15,7 +15,6 @@ from django.contrib.auth.hashers import check_password, make_password
 from zxcvbn import matching
 
 import accounts.directory
-from accounts.directory import directory
 from accounts.exceptions import PasswordRejected, RateLimited
 from accounts.models import ForgetPassword
 from accounts.passwords import hashing, policy
@@ -49,7 +48,7 @@ def test_a_new_password_is_hashed_by_argon2id_with_more_than_owasp_asks_for(
 
 
 def test_a_hash_takes_one_core_whatever_the_machine_has(hashers: None) -> None:
-    hashed = hashing.hash_password(NEW_PASSWORD, directory().hash)
+    hashed = hashing.hash_password(NEW_PASSWORD)
     assert extract_parameters(hashed.removeprefix("argon2")).parallelism == 1
 
 
@@ -95,18 +94,18 @@ def test_no_more_are_hashed_at_once_than_there_are_places(
 ) -> None:
     settings.HASH_CONCURRENCY = 2
     monkeypatch.setattr(hashing, "PATIENCE", 0.01)
-    threads = [threading.Thread(target=hashing.hash_password, args=(NEW_PASSWORD, directory().hash)) for _ in range(2)]
+    threads = [threading.Thread(target=hashing.hash_password, args=(NEW_PASSWORD,)) for _ in range(2)]
     for thread in threads:
         thread.start()
         assert hasher.begun.acquire(timeout=10)
     with pytest.raises(RateLimited) as busy:
-        hashing.hash_password(NEW_PASSWORD, directory().hash)
+        hashing.hash_password(NEW_PASSWORD)
     assert busy.value.retry_after == 2
     assert hasher.count == 2
     hasher.go.set()
     for thread in threads:
         thread.join(10)
-    assert hashing.hash_password(NEW_PASSWORD, directory().hash) == "hashed"
+    assert hashing.hash_password(NEW_PASSWORD) == "hashed"
 
 
 def test_a_place_is_free_again_when_hashing_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -11,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.deployment import ROOT
+from harness.wheel import build, install, run
 
-UV = str(Path(sys.executable).parent / "uv")
 SETTINGS = """
 SECRET_KEY = "k" * 50
 USE_TZ = True
@@ -108,18 +106,9 @@ print("recovered")
 """
 
 
-def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
-    done = subprocess.run(command, cwd=cwd, env=environment or None, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(UV, "build", "--quiet", "--wheel", "--out-dir", str(folder))
-    (built,) = folder.glob("*.whl")
-    return built
+    return build(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_the_app_and_nothing_of_this_project(wheel: Path) -> None:
@@ -150,10 +139,7 @@ def test_what_only_some_need_is_an_extra(wheel: Path) -> None:
 
 
 def test_a_project_with_an_accounts_app_of_its_own_installs_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    run(UV, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv"))
-    python = str(tmp_path / "venv" / "bin" / "python")
-    pins = ("--constraint", str(ROOT / "requirements.txt"))
-    run(UV, "pip", "install", "--quiet", "--python", python, *pins, str(wheel))
+    python = install(tmp_path / "venv", str(wheel), pins="requirements.txt")
     (tmp_path / "accounts").mkdir()
     (tmp_path / "accounts" / "__init__.py").touch()
     (tmp_path / "settings.py").write_text(SETTINGS)

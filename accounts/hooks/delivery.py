@@ -147,15 +147,13 @@ def _try(endpoint: Endpoint, row: WebhookDelivery) -> str:
 
 
 def _post(endpoint: Endpoint, row: WebhookDelivery) -> int:
-    parts, now = urlsplit(endpoint.url), timezone.now()
+    parts, now, name = urlsplit(endpoint.url), timezone.now(), f"msg_{row.pk.hex}"
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "account-recovery",
-        "webhook-id": f"msg_{row.pk.hex}",
+        "webhook-id": name,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": " ".join(
-            Webhook(secret).sign(f"msg_{row.pk.hex}", now, row.body) for secret in endpoint.secrets
-        ),
+        "webhook-signature": " ".join(Webhook(secret).sign(name, now, row.body) for secret in endpoint.secrets),
     }
     connection = _Connection(str(parts.hostname), parts.port or 443, private=endpoint.private)
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"

@@ -10,7 +10,7 @@ import json
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,15 +43,12 @@ def tell_all(event: WebhookEvent, records: Mapping[uuid.UUID, Mapping[str, Any]]
         return
     WebhookDelivery.objects.bulk_create(rows)
 
+    # A named function: Django 5.2 logs a failed robust callback by its __qualname__, which a partial has not.
     def ring() -> None:
-        _ring(receivers)
+        for name in receivers:
+            bells[name].set()
 
     transaction.on_commit(ring, robust=True)
-
-
-def _ring(names: Iterable[str]) -> None:
-    for name in names:
-        bells[name].set()
 
 
 def _body(event: WebhookEvent, now: datetime, record_id: uuid.UUID, facts: Mapping[str, Any]) -> str:

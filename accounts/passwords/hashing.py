@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 from django.contrib.auth.hashers import Argon2PasswordHasher
 
 from ..conf import conf
+from ..directory import directory
 from .slots import Slots
 
 PATIENCE = 2.0
@@ -28,7 +28,7 @@ class OneLaneArgon2Hasher(Argon2PasswordHasher):
     parallelism = 1
 
 
-def hash_password(password: str, make: Callable[[str], str]) -> str:
+def hash_password(password: str) -> str:
     """The hash to store, made by the directory's `hash` when its turn has come.
 
     Raises RateLimited if the process is too busy.
@@ -36,7 +36,7 @@ def hash_password(password: str, make: Callable[[str], str]) -> str:
     Each hash in the making holds its memory and a core: this process makes HASH_CONCURRENCY of them at once at most.
     """
     with slots(conf.HASH_CONCURRENCY).one():
-        return make(password)
+        return directory().hash(password)
 
 
 @lru_cache

@@ -24,6 +24,7 @@ from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
 from ..conf import MAX_PASSWORD_LENGTH, conf
+from ..directory import directory
 from ..exceptions import InvalidInput, PasswordRejected, Violation
 from .pwned import PwnedPasswordValidator
 from .slots import Slots
@@ -103,9 +104,8 @@ def context_words(user: Any = None) -> frozenset[str]:
     texts = [urlsplit(url).hostname or "" for url in (conf.PUBLIC_URL, conf.reset_page)]
     texts += conf.PASSWORD_CONTEXT_WORDS
     if user is not None:
-        name = getattr(user, "USERNAME_FIELD", "username")
-        email = user.get_email_field_name() if hasattr(user, "get_email_field_name") else "email"
-        texts += [str(getattr(user, field, None) or "") for field in (name, email, "first_name", "last_name")]
+        fields = (getattr(user, "USERNAME_FIELD", "username"), directory().email_field, "first_name", "last_name")
+        texts += [str(getattr(user, field, None) or "") for field in fields]
     parts = [part for text in texts for part in (text, *re.split(r"[\W_]+", text))]
     return frozenset(part for part in parts if len(part) >= MIN_WORD)
 

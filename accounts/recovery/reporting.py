@@ -43,7 +43,7 @@ def report(token: str, client: Client) -> Reported:
     """
     disowned = believe_report(token, client)
     # Needed or not: it is slow, so it is made outside the transaction, and the reset may complete in the meantime.
-    hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES), directory().hash)
+    hashed = hash_password(secrets.token_urlsafe(LOCK_BYTES))
     now = timezone.now()
     with transaction.atomic():
         held = transitions.hold(disowned.pk, disowned.user_id, disowned.email_digest, now)

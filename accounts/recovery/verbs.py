@@ -165,7 +165,7 @@ def reset(token: str, new_password: str, client: Client) -> ForgetPassword:
     password = policy.clean(new_password)
     policy.check(password, good.user)
     accounts = directory()
-    hashed = hash_password(password, accounts.hash)
+    hashed = hash_password(password)
     now = timezone.now()
     record, bound = good.record, accounts.bound(good.user, good.record.email)
     with transaction.atomic():
