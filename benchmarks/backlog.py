@@ -50,6 +50,7 @@ def fill(number: int) -> None:
     long_ago = template.created_at - timedelta(hours=2)
     ForgetPassword.objects.update(mail_next_at=long_ago, mail_turn_at=long_ago)
     users = "(SELECT min(id) FROM auth_user) + n %% (SELECT count(*) FROM auth_user)"
+    emails = f"'person' || n %% {ACCOUNTS} || '@example.com'"  # each its own: what was typed elsewhere is not mailed
     due = "template.mail_next_at + n * interval '1 millisecond'"
     if number > 1:
         rows.multiply(
@@ -57,6 +58,7 @@ def fill(number: int) -> None:
             number - 1,
             id="gen_random_uuid()",
             user_id=users,
+            email=emails,
             mail_next_at=due,
             mail_turn_at=due,
             created_at=due,
