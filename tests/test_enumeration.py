@@ -69,8 +69,8 @@ class Stranger:
     email: str
     handle: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    """Each handle and phrase seen, and what to call it."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Each handle seen, and its number. Two handles may have one phrase: there are 65,536."""
 
     def request(self, **more: Any) -> None:
         answer = self.mutate("requestPasswordReset", email=self.email, **more)
@@ -147,10 +147,10 @@ class Stranger:
         return dict(json.loads(response.content))
 
     def anonymous(self, body: str) -> str:
-        for name in re.findall(r'"(?:requestId|matchPhrase)": "([^"]+)"', body):
-            self.names.setdefault(name, f"random {len(self.names)}")
-        for name, alias in self.names.items():
-            body = body.replace(name, alias)
+        """The body with its random parts under other names: a handle's number, and that of the phrase beside it."""
+        for handle, phrase in re.findall(r'"requestId": "([^"]+)".*?"matchPhrase": "([^"]+)"', body):
+            number = self.numbers.setdefault(handle, len(self.numbers))
+            body = body.replace(handle, f"handle {number}").replace(phrase, f"phrase {number}")
         return body
 
 
