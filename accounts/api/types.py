@@ -60,7 +60,7 @@ class PasswordReset:
 
     @strawberry.field(
         description="Two words shown on the page and printed in the email: they tell your email from one that "
-        "else asked for."
+        "somebody else asked for."
     )
     def match_phrase(self, record: Record) -> str:
         return record.match_phrase
