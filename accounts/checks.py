@@ -30,6 +30,7 @@ from .hooks.revokers import REVOKERS
 from .limits import rules
 from .lookup import is_indexed
 from .mailing.headers import BadSender, parse_sender
+from .retention import LEAST_DAYS
 
 Found = Iterator[CheckMessage]
 LEAST_ITERATIONS = 600_000
@@ -58,6 +59,7 @@ def register() -> None:
         check_link_outlives_limits,
         check_sender,
         check_route,
+        check_retention,
         check_public_url,
         check_page,
         check_directory,
@@ -180,6 +182,15 @@ def check_route() -> Found:
         parse_page(conf.FRONTEND_RESET_URL)
     except ValueError as error:
         yield Error("No token can stand behind FRONTEND_RESET_URL.", hint=str(error), id="account_recovery.E012")
+
+
+def check_retention() -> Found:
+    """E017: the age at which a handle is forgotten would tell whether somebody has used its link."""
+    days = conf.RETENTION_DAYS
+    if days and days < LEAST_DAYS:
+        message = f"RETENTION_DAYS is {days}, and a reset can be heard of for longer than that."
+        hint = f"Set it to {LEAST_DAYS} at least, or to 0, to keep resets for ever."
+        yield Error(message, hint=hint, id="account_recovery.E017")
 
 
 def check_public_url() -> Found:

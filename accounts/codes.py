@@ -76,6 +76,11 @@ def address_digest(folded: str) -> str:
     return _mac("address", settings.SECRET_KEY, folded).hex()
 
 
+def address_digests(folded: str) -> list[str]:
+    """That digest under the current key and under each former one."""
+    return [_mac("address", key, folded).hex() for key in _keys()]
+
+
 def idempotency_digest(key: str, folded: str) -> str:
     """A keyed digest of a client's idempotency key, for this one address only."""
     return _mac("idempotency", settings.SECRET_KEY, key, folded).hex()

@@ -110,6 +110,8 @@ class RecoverySettings:
     MAIL_RETRY_SECONDS: int = 10
     """The first pause after a failure; it doubles with every further one."""
     MAIL_MAX_ATTEMPTS: int = 10
+    MAIL_MAX_AGE: int = 86_400
+    """Seconds that a code or link may be due, and nobody send it, until it is given up: it would only puzzle."""
     MAIL_PER_MINUTE: int = 0
     """Mails that may be sent within any minute; 0: as many as the server takes."""
     MAIL_HELO: str = ""
@@ -117,6 +119,11 @@ class RecoverySettings:
     MAIL_OVERDUE_SECONDS: int = 30
     """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
     again. Where the broker has failed for as long, the process that sweeps mails it."""
+
+    RETENTION_DAYS: int = 90
+    """How long a reset is kept once it is over; 0: for ever."""
+    RETENTION_PERSONAL_DAYS: int = 30
+    """How long it keeps its address, IP address and browser; support has asked by then."""
 
     def __getattribute__(self, name: str) -> Any:
         default = object.__getattribute__(self, name)

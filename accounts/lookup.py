@@ -34,16 +34,27 @@ def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
     must not grow with every account that somebody signs up or moves there. On a large table this wants the index that
     `address_index` describes.
     """
-    typed = list(dict.fromkeys(typed))
-    wanted = {address: fold(address) for address in typed if not is_blank(address)}
+    found = _find(typed)
+    return {address: _choose(address, accounts) for address, accounts in found.items()}
+
+
+def accounts_of(typed: str) -> list[Any]:
+    """The accounts that an address belongs to, whether or not they can be recovered."""
+    return [account for account, _ in _find([typed])[typed]]
+
+
+def _find(typed: Iterable[str]) -> dict[str, list[tuple[Any, str]]]:
+    """For each typed address the accounts that have it, each with the address as stored."""
+    found: dict[str, list[tuple[Any, str]]] = {address: [] for address in typed}
+    wanted = {address: fold(address) for address in found if not is_blank(address)}
+    if not wanted:
+        return found
     folded = [spelling for address in wanted.values() for spelling in spellings(address)]
+    capitals = [spelling.upper() for spelling in folded]
     by_fold = defaultdict(list)
-    if wanted:
-        capitals = [spelling.upper() for spelling in folded]
-        for account, address in directory().candidates(typed=list(wanted), folded=folded, capitals=capitals):
-            by_fold[fold(address)].append((account, address))
-    nobody = {address: Mailbox(reason="unknown") for address in typed}
-    return nobody | {address: _choose(address, by_fold[folded]) for address, folded in wanted.items()}
+    for account, address in directory().candidates(typed=list(wanted), folded=folded, capitals=capitals):
+        by_fold[fold(address)].append((account, address))
+    return found | {address: by_fold[folded] for address, folded in wanted.items()}
 
 
 def find_mailbox(typed: str) -> Mailbox:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from . import codes
 from .choices import EventKind, Mail, State, Status, WebhookEvent
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
-from .querysets import ForgetPasswordQuerySet
+from .querysets import PERSONAL, ForgetPasswordQuerySet
 from .statements import Insert
 
 
@@ -45,7 +45,7 @@ class ForgetPassword(models.Model):
     updated_at = models.DateTimeField(default=timezone.now)
 
     email = models.CharField(
-        max_length=254, blank=True, help_text="As typed; wiped once looked up and found to be nobody's."
+        max_length=254, blank=True, help_text="As typed; wiped once looked up and found to be nobody's, or old."
     )
     email_digest = models.CharField(max_length=64, help_text="Keyed digest of the folded address.")
     idempotency_digest = models.CharField(max_length=64, null=True, unique=True, blank=True)
@@ -106,6 +106,8 @@ class ForgetPassword(models.Model):
             models.Index(fields=["email_digest", "created_at"], name="reset_by_address"),
             models.Index(fields=["created_at"], condition=Q(looked_at=None), name="reset_not_looked"),
             models.Index(fields=["mail_turn_at"], condition=~Q(mail_due=Mail.NONE), name="reset_mail_due"),
+            models.Index(fields=["created_at"], name="reset_created"),
+            models.Index(fields=["created_at"], condition=PERSONAL, name="reset_personal"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=State.values), name="reset_state_known"),

@@ -26,11 +26,18 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         """Rows whose account nobody has looked for yet, the oldest first."""
         return self.filter(looked_at=None).order_by("created_at")
 
+    def personal(self) -> ForgetPasswordQuerySet:
+        """Rows that hold what somebody typed, or whence and by which browser they came."""
+        return self.filter(PERSONAL)
+
     def due(self, now: datetime, *, in_turn: bool = False, lapsed: datetime | None = None) -> ForgetPasswordQuerySet:
         """Rows that owe a mail now and that nobody is sending, by their turns; with `in_turn`, none before its turn."""
         turn = Q(mail_turn_at__lte=now) if in_turn else Q()
         return self.filter(_claimable(now, lapsed or now - conf.lease), turn).order_by("mail_turn_at")
 
+
+PERSONAL = ~Q(email="") | Q(client_ip__isnull=False) | ~Q(user_agent="")
+"""Which rows are still to be wiped; there is an index of them."""
 
 SHOWN = (
     "id",

@@ -231,7 +231,11 @@ MAIL_LEASE_SECONDS = env.number("MAIL_LEASE_SECONDS", 120, least=1, most=3600)
 MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
 MAIL_OVERDUE_SECONDS = env.number("MAIL_OVERDUE_SECONDS", 30, least=1, most=3600)
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
+MAIL_MAX_AGE = env.number("MAIL_MAX_AGE", 86_400, least=600, most=604_800)
 MAIL_PER_MINUTE = env.number("MAIL_PER_MINUTE", 0, least=0, most=100_000)
+
+RETENTION_DAYS = env.number("RETENTION_DAYS", 90, least=0, most=36_500)
+RETENTION_PERSONAL_DAYS = env.number("RETENTION_PERSONAL_DAYS", 30, least=8, most=36_500)
 
 RECOVERY_DIRECTORY = env.importable("RECOVERY_DIRECTORY")
 REVOKE_TOKENS = env.words("REVOKE_TOKENS")

@@ -36,6 +36,8 @@ MARK_SECONDS = 0.05
 MARK_MAILS = 10
 """How many marks may wait. A thread of a process that is killed repeats so many mails at most."""
 MAX_BACKOFF = timedelta(hours=1)
+TOO_OLD = "too_old"
+"""Why a mail was given up that nobody had tried for MAIL_MAX_AGE."""
 
 
 class _Outcome(NamedTuple):
@@ -77,6 +79,9 @@ class Batch:
     def send(self, record: ForgetPassword, connection: Connection) -> None:
         """Render and send one mail, or rehearse a decoy's, and mark it soon or at once."""
         provider_id = ""
+        if _is_too_old(record, self._claimed_at):
+            self._give_up(record, TOO_OLD)
+            return
         try:
             with_code = self._with_codes and _may_carry_a_code(record, self._spent.get(record.email_digest, Spent()))
             mailbox, message = _mail_of(record, with_code=with_code)
@@ -178,6 +183,19 @@ class Batch:
             record.mail_attempts,
             "given up" if dead else "will be tried again",
         )
+        # Once unanswered, for good: the server may have kept each such try.
+        shown = UNANSWERED if record.mail_error == UNANSWERED else failure.reason
+        self._release(record, failure.reason, error=shown, retry_at=retry_at, now=now)
+
+    def _give_up(self, record: ForgetPassword, reason: str) -> None:
+        """Have the mail dead without a try, for a decoy as for any other."""
+        logger.warning("mail of reset %s given up: %s", record.pk, reason)
+        self._release(record, reason, error=reason, retry_at=None, now=timezone.now())
+
+    def _release(
+        self, record: ForgetPassword, reason: str, *, error: str, retry_at: datetime | None, now: datetime
+    ) -> None:
+        """Release the claim and write down why; tell of it where the mail is dead."""
         with self._lock:
             self._sending = None
         with transaction.atomic():
@@ -186,15 +204,13 @@ class Batch:
                 record.mail_due,
                 self._claimed_at,
                 retry_at=retry_at,
-                # Once unanswered, for good: the server may have kept each such try.
-                error=UNANSWERED if record.mail_error == UNANSWERED else failure.reason,
+                error=error,
                 now=now,
                 behind=_behind(record),
             ):
-                kind = EventKind.MAIL_DEAD if dead else EventKind.MAIL_FAILED
-                PasswordResetEvent.write(record.pk, kind, failure.reason)
-                if dead:
-                    mail = {"mail": str(record.mail_due), "reason": failure.reason}
+                PasswordResetEvent.write(record.pk, EventKind.MAIL_FAILED if retry_at else EventKind.MAIL_DEAD, reason)
+                if not retry_at:
+                    mail = {"mail": str(record.mail_due), "reason": reason}
                     webhooks.tell(WebhookEvent.UNDELIVERED, record.pk, **mail)
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
@@ -237,6 +253,12 @@ def _mailbox_of(record: ForgetPassword) -> Mailbox:
     # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
     moved = "" if fold(address) == fold(record.email) else "moved"
     return Mailbox(address, (record.user,), directory().why_not(record.user, address) or moved)
+
+
+def _is_too_old(record: ForgetPassword, now: datetime) -> bool:
+    """Whether nobody has tried a mail for so long that it is of no use; the news of a new password always is."""
+    waited = now - record.mail_next_at if record.mail_next_at else timedelta()
+    return record.mail_due != Mail.CHANGED and waited > timedelta(seconds=conf.MAIL_MAX_AGE)
 
 
 def _behind(record: ForgetPassword) -> timedelta:

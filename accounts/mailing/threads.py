@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import os
+import random
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from django.core.mail import EmailMessage
 from django.db import close_old_connections, connections
+from django.utils import timezone
 
+from .. import retention
 from ..conf import conf
 from ..hooks import delivery
 from ..limits.window import Taken
@@ -44,6 +48,9 @@ BUSY = 0.5
 """The part of a processor from which on this process is what mails wait for, and not the mail server."""
 BUSY_SECONDS = 0.2
 """Over how long that is measured."""
+PRUNE_SECONDS = 86_400.0
+FIRST_PRUNE_SECONDS = (60.0, 600.0)
+"""After its start a process waits for a random time, so that not all prune at once, nor one that ends at once."""
 RELIEF_SECONDS = 0.25
 """How often open batches are relieved; far below BATCH_SECONDS."""
 
@@ -62,6 +69,7 @@ class MailerThreads:
         """Why the mail server takes no mail; empty while it does."""
         self._deadline = float("inf")
         jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
+        jobs += [("retention", self._prune)]
         jobs += [(f"mail-sender-{number}", self._work) for number in range(1, senders + 1)]
         jobs += delivery.jobs(self.stopping)
         # Daemons: a mail server that does not answer must not keep a stopping process alive.
@@ -151,6 +159,23 @@ class MailerThreads:
                     logger.warning("the mail server is %s", state)
                     self._wake_up.set()
             self.stopping.wait(PROBE_SECONDS)
+
+    def _prune(self) -> None:
+        """Once a day, wipe and delete what is too old; half of the time, the database is everybody else's."""
+        wait = random.uniform(*FIRST_PRUNE_SECONDS)  # nosec B311 # noqa: S311 (spreads load, guards nothing)
+        while not self.stopping.wait(wait):
+            wait = PRUNE_SECONDS
+            if not conf.RETENTION_DAYS:
+                continue
+            done: Counter[str] = Counter()
+            with surviving("prune"):
+                for what, rows in retention.prune(timezone.now(), conf.RETENTION_DAYS, self.stopping.wait):
+                    done[what] += rows
+                    if self.stopping.is_set():
+                        break
+            if done:
+                logger.info("pruned: %s", ", ".join(f"{rows} {what}" for what, rows in done.items()))
+            connections.close_all()
 
 
 class IdleSenders:

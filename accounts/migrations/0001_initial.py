@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ('is_user_password_updated', models.BooleanField(default=False, help_text='True once a new password has been set.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When the reset was requested.')),
                 ('updated_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('email', models.CharField(blank=True, help_text="As typed; wiped once looked up and found to be nobody's.", max_length=254)),
+                ('email', models.CharField(blank=True, help_text="As typed; wiped once looked up and found to be nobody's, or old.", max_length=254)),
                 ('email_digest', models.CharField(help_text='Keyed digest of the folded address.', max_length=64)),
                 ('idempotency_digest', models.CharField(blank=True, max_length=64, null=True, unique=True)),
                 ('locale', models.CharField(blank=True, max_length=35)),
@@ -116,6 +116,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='forgetpassword',
             index=models.Index(condition=models.Q(('mail_due', ''), _negated=True), fields=['mail_turn_at'], name='reset_mail_due'),
+        ),
+        migrations.AddIndex(
+            model_name='forgetpassword',
+            index=models.Index(fields=['created_at'], name='reset_created'),
+        ),
+        migrations.AddIndex(
+            model_name='forgetpassword',
+            index=models.Index(condition=models.Q(models.Q(('email', ''), _negated=True), ('client_ip__isnull', False), models.Q(('user_agent', ''), _negated=True), _connector='OR'), fields=['created_at'], name='reset_personal'),
         ),
         migrations.AddConstraint(
             model_name='forgetpassword',
