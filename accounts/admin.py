@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.core.paginator import Paginator
+from django.db import connections
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import ngettext
 
 from . import codes, signals, transitions
-from .addresses import fold
+from .addresses import clean_address, fold
+from .directory import directory
+from .exceptions import InvalidInput
 from .filters import OfferedFilters
+from .lookup import accounts_of
 from .models import ForgetPassword, PasswordResetEvent, WebhookDelivery
+
+MOST_LISTED = 10_000
+"""Rows that a list has pages for."""
+RECORD_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 class ReadOnly:
@@ -29,6 +41,43 @@ class ReadOnly:
         return False
 
 
+class Newest(Paginator):  # type: ignore[type-arg]
+    """Pages of the newest MOST_LISTED rows: to count millions, or to leaf through to the oldest, takes seconds."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[:MOST_LISTED].count())
+
+
+class NewestFirst(OfferedFilters):
+    """A list of very many rows, the newest first, which can be sorted by nothing that has no index."""
+
+    ordering = ("-created_at",)
+    sortable_by = ("created_at",)
+    paginator = Newest
+    show_full_result_count = False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: Any = super().changelist_view(request, extra_context)
+        shown = (getattr(response, "context_data", None) or {}).get("cl")
+        if shown and shown.result_count >= MOST_LISTED:
+            of = "" if shown.has_active_filters or shown.query else f" of about {_estimate(shown.queryset):,}"
+            response.context_data["subtitle"] = f"The newest {MOST_LISTED:,}{of}. Search, or filter, for older ones."
+        return response  # type: ignore[no-any-return]
+
+
+def _estimate(rows: QuerySet[Any]) -> int:
+    """How many rows a table has, as far as PostgreSQL's statistics know; counted where there are none."""
+    connection = connections[rows.db]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [rows.model._meta.db_table])
+            if (found := cursor.fetchone()) and found[0] >= MOST_LISTED:
+                return int(found[0])
+    return int(rows.model._default_manager.count())
+
+
 class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = PasswordResetEvent
     fields = ("created_at", "kind", "reason", "provider_id")
@@ -37,28 +86,35 @@ class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(ForgetPassword)
-class ForgetPasswordAdmin(ReadOnly, OfferedFilters):
-    """Searchable by record id, and by the address somebody typed, whoever's it is."""
+class ForgetPasswordAdmin(ReadOnly, NewestFirst):
+    """Searchable by record id, by a whole address, whoever's it is, and by the name of an account."""
 
     list_display = ("created_at", "email", "user", "state", "attempts", "resends", "mail_due", "mail_error", "sent_at")
     list_filter = ("state", "mail_due", "created_at")
     list_select_related = ("user",)
-    search_fields = ("=id", "email")
-    search_help_text = "An address as it was typed, in full or in part; a whole address is found after wiping, too."
+    search_fields = ("id",)  # or there is no search box; what is looked for, `get_search_results` says
+    search_help_text = "A whole address, of an account or not; the name somebody signs in by; or a record's id."
     # The seed and what is derived from it stay out, and so do the digests: none of them helps support.
     exclude = ("forget_password_otp", "email_digest", "idempotency_digest")
     inlines = (Timeline,)
     actions = ("mail_again",)
-    show_full_result_count = False
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ForgetPassword], search_term: str
     ) -> tuple[QuerySet[ForgetPassword], bool]:
-        """Find a whole address by its digest as well, for that of a stranger has been wiped."""
-        found, may_repeat = super().get_search_results(request, queryset, search_term)
-        if "@" in search_term:
-            found |= queryset.filter(email_digest=codes.address_digest(fold(search_term.strip())))
-        return found, may_repeat
+        """Look for what has an index, and for nothing else. An address is found by its digest, after wiping, too."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if RECORD_ID.fullmatch(term):
+            return queryset.filter(pk=uuid.UUID(term)), False
+        try:
+            address = clean_address(term)
+        except InvalidInput:
+            return queryset.filter(user__in=directory().named(term)), False
+        return queryset.filter(
+            Q(email_digest__in=codes.address_digests(fold(address))) | Q(user__in=accounts_of(address))
+        ), False
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """A row is named by its key: nothing that refers to one is edited here."""
@@ -79,14 +135,12 @@ class ForgetPasswordAdmin(ReadOnly, OfferedFilters):
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnly, OfferedFilters):
+class WebhookDeliveryAdmin(ReadOnly, NewestFirst):
     """What receivers have been told, and what they have not: `next at` is empty for what was given up."""
 
     list_display = ("created_at", "endpoint", "event", "error", "attempts", "next_at", "delivered_at")
     list_filter = ("event", "created_at")
-    ordering = ("-created_at",)
     actions = ("deliver_again",)
-    show_full_result_count = False
 
     def has_deliver_again_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.deliver_again")

@@ -104,6 +104,11 @@ class Directory:
         setattr(account, self.password_field, hashed)
         account.save(update_fields=self.update_fields)
 
+    def named(self, name: str) -> QuerySet[Any]:
+        """The accounts that sign in by just this name, for support that searches by it."""
+        field = getattr(self.model, "USERNAME_FIELD", None)
+        return self.accounts().filter(**{field: name}) if field else self.accounts().none()
+
     # --- What follows is for this app, and rarely overridden ----------------------------------------------------------
 
     def lock(self, key: Any) -> Any:
