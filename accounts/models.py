@@ -301,6 +301,16 @@ class WebhookDelivery(models.Model):
         return f"{self.event} to {self.endpoint}"
 
 
+class Heartbeat(models.Model):
+    """When a process last showed, by a write, that it and the database are well."""
+
+    process = models.CharField(max_length=100, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.process} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
 insert_events = Insert(PasswordResetEvent)
 """Inserts several lines of the timeline at once."""
 

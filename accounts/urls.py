@@ -8,7 +8,9 @@ from . import views
 app_name = "account_recovery"
 urlpatterns = [
     # With and without the slash: what probes a server does not follow redirects.
-    re_path(r"^health/?$", views.health, name="health"),
+    re_path(r"^livez/?$", views.livez, name="livez"),
+    re_path(r"^readyz/?$", views.readyz, name="readyz"),
+    re_path(r"^health/?$", views.readyz, name="health"),
     path("reset/", views.reset_page, name="reset"),
     # As mail programs send it that encode the `#` of a mailed link, once or twice.
     re_path(r"^reset/?(?:#|%(?:25)*23)", views.reset_page),

@@ -34,6 +34,9 @@ NUMBERS = {"connect_timeout", "prepare_threshold", "tcp_user_timeout"} | {
 }
 NOWHERE = "/nonexistent"
 
+SILENT_SERVER = {"connect_timeout": 5, "tcp_user_timeout": 15_000}
+"""libpq's options: seconds for a connection, and milliseconds until one that acknowledges nothing is given up."""
+
 
 class Environment(Env):
     """environs' reader with the kinds of value this project needs."""
@@ -167,6 +170,9 @@ class Environment(Env):
             # The URL may hold a password, so the library's own message, which repeats it, is not passed on.
             self.problem(variable, "Not a database URL, such as postgres://user:password@host:5432/name.")
             return dict(dj_database_url.parse(default))
+        if "postgresql" in found.get("ENGINE", ""):
+            # A server that is frozen, or cut off, refuses nothing: it is silent.
+            found["OPTIONS"] = {**SILENT_SERVER, **found.get("OPTIONS", {})}
         for message in _odd_options(found.get("ENGINE", ""), found.get("OPTIONS", {})):
             self.problem(variable, message)
         return dict(found)

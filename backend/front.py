@@ -44,6 +44,7 @@ LINGER_SECONDS = 1.0
 """How much more of a body that is too long is thrown away: who is cut off while sending cannot read the answer."""
 BODILESS = {"GET", "HEAD"}
 """Methods whose requests commonly have no body: it is waited for where a header says that there is one."""
+LIVEZ = "/livez"
 BLOCK = 16 * 1024
 """Bytes of a file that are read, and kept for a slow reader, at a time."""
 
@@ -124,7 +125,9 @@ class Front:
         body = bytearray()
         try:
             await self._read(environ, body, receive)
-            answer = await self._in_a_thread(environ, receive)
+            # What only asks whether this process lives must not wait for a thread, which may hang.
+            is_alive = environ["PATH_INFO"].removesuffix("/") == LIVEZ
+            answer = self._answer(environ) if is_alive else await self._in_a_thread(environ, receive)
         except ClientGone:
             return
         except Refused as refused:

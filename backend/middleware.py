@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
+from accounts import views
 from accounts.recovery.client import client_address
 from backend import logs
 from backend.bounds import BUSY, REFUSAL
@@ -49,6 +50,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """Defaults: a view that knows better has set its own."""
+PROBES: dict[str, Handle] = {"/livez": views.livez, "/readyz": views.readyz, "/health": views.readyz}
 RETRY_SECONDS = 2
 """When to come again, for whom there was no room."""
 
@@ -106,6 +108,17 @@ class Refusals:
         response = _refuse(request)
         self._cors.add_response_headers(request, response)
         return self._security.process_response(request, response)
+
+
+class Probes:
+    """Answers load balancers before host and scheme are looked at: they ask by an IP address, and by plain HTTP."""
+
+    def __init__(self, get_response: Handle) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        answer = PROBES.get(request.path_info.removesuffix("/"), self._get_response)
+        return answer(request)
 
 
 class _AtTheAdmin:

@@ -89,6 +89,7 @@ MIDDLEWARE = [
     "backend.middleware.RequestId",
     "backend.middleware.SecurityHeaders",
     "backend.middleware.Refusals",
+    "backend.middleware.Probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -281,8 +282,6 @@ TIME_ZONE = "UTC"
 # --- HTTP security ---------------------------------------------------------------------------------------------------
 
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=not DEBUG)
-# A load balancer asks by plain HTTP, and takes a redirect for a failure.
-SECURE_REDIRECT_EXEMPT = [r"^health/?$"]
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG

@@ -55,6 +55,23 @@ class Postgres:
         left = psutil.wait_procs(processes, timeout=30)[1]
         assert not left, left
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all of its processes meanwhile: it takes connections, and answers nothing, as a machine that hangs."""
+        import psutil
+
+        postmaster = self.server.get_postmaster_info().process
+        stopped = []
+        try:
+            for process in [postmaster, *postmaster.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
+                    stopped.append(process)
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
+
     def start(self) -> None:
         """Start again on the same data folder and the same address; it recovers from its log.
 

@@ -159,6 +159,11 @@ def _no_counts_from_other_tests() -> Iterator[None]:
     rules.reset()
 
 
+@pytest.fixture(autouse=True)
+def _health_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.health.CACHE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def api(db: None) -> API:
     return API(Client())

@@ -5,19 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
-from gql.transport.exceptions import TransportQueryError
+import requests
 
 from harness.deployment import (
     CROWD,
     HOST,
+    PROXIED,
     REQUEST,
     ROOT,
     STATUS,
+    Running,
     Site,
     ask,
     is_sent,
@@ -25,6 +28,7 @@ from harness.deployment import (
     prepare,
     request_all,
     site_in,
+    wait_until,
 )
 from harness.pgbouncer import pgbouncer
 from harness.postgres import Postgres, postgres
@@ -133,6 +137,29 @@ def turn_read_only(server: Postgres, *, on: bool) -> None:
             )
 
 
+def get(web: Running, path: str) -> requests.Response:
+    return requests.get(f"{web.url}{path}", timeout=40)
+
+
+def post(web: Running, email: str) -> requests.Response:
+    body = {"query": REQUEST, "variables": {"input": {"email": email}}}
+    return requests.post(f"{web.url}/graphql/", json=body, headers=PROXIED, timeout=40)
+
+
+def assert_away(web: Running, email: str, reason: str) -> None:
+    """A request is a 503 that says when to come again, and so is the probe, with the reason; the process lives."""
+    answer = post(web, email)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert answer.json()["errors"][0]["extensions"]["code"] == "UNAVAILABLE"
+    probe = get(web, "/readyz")
+    assert (probe.status_code, probe.json()["database"]) == (503, reason)
+    assert get(web, "/livez").status_code == 200
+
+
+def is_well(web: Running) -> bool:
+    return get(web, "/readyz").status_code == 200
+
+
 @pytest.mark.parametrize("dispatch", ["thread", "none"])
 def test_once_a_database_takes_writes_again_so_does_everybody(replaced: Site, server: Postgres, dispatch: str) -> None:
     """Requests, Look and senders alike: nobody keeps a connection that was made while it took none."""
@@ -144,9 +171,52 @@ def test_once_a_database_takes_writes_again_so_does_everybody(replaced: Site, se
         site.mail.wait_until(lambda: site.letters_to(first))
         turn_read_only(server, on=True)
         for refused in (second, third):
-            with pytest.raises(TransportQueryError, match="Unexpected error"):
-                ask(web, REQUEST, input={"email": refused})
+            assert_away(web, refused, "read-only")
         turn_read_only(server, on=False)
         handle = ask(web, REQUEST, input={"email": fourth})["reset"]["requestId"]
         site.mail.wait_until(lambda: site.letters_to(fourth), timeout=20)
         assert is_sent(web, handle)
+
+
+# --- Other outages ---------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_database_costs_seconds_and_never_the_server(replaced: Site, server: Postgres) -> None:
+    """Twenty probes of a server that was stopped held all threads for ever, and every request behind them."""
+    replaced.environment |= {"THREADS": "4", "MAIL_DISPATCH": "none"}
+    with replaced.serving(workers=1) as web, ThreadPoolExecutor(24) as crowd:
+        ask(web, REQUEST, input={"email": CROWD[0]})
+        with server.frozen():
+            probes = [crowd.submit(get, web, "/readyz") for _ in range(20)]
+            people = [crowd.submit(post, web, email) for email in CROWD[1:4]]
+            assert get(web, "/livez").status_code == 200
+            assert {probe.result().status_code for probe in probes} == {503}
+            assert {answer.result().status_code for answer in people} == {503}
+        wait_until(lambda: is_well(web))
+        ask(web, REQUEST, input={"email": CROWD[4]})
+
+
+def test_when_all_connections_are_taken_it_is_a_503_until_one_is_free(replaced: Site, server: Postgres) -> None:
+    """A limit of its role's own stands for max_connections, of which a superuser always has a few left."""
+    database = server.server.get_uri(database="replaced")
+    with psycopg.connect(database, autocommit=True) as operator:
+        operator.execute("CREATE ROLE app LOGIN")
+        operator.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO app")
+        operator.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app")
+        replaced.environment |= {"MAIL_DISPATCH": "none", "DATABASE_URL": database.replace("//postgres:", "//app:")}
+        with replaced.serving(workers=1) as web:
+            operator.execute("ALTER ROLE app CONNECTION LIMIT 0")
+            assert_away(web, CROWD[0], "unavailable")
+            operator.execute("ALTER ROLE app CONNECTION LIMIT -1")
+            wait_until(lambda: is_well(web))
+            ask(web, REQUEST, input={"email": CROWD[1]})
+
+
+def test_a_half_migrated_database_is_not_served(replaced: Site, server: Postgres) -> None:
+    replaced.environment["MAIL_DISPATCH"] = "none"
+    database = server.server.get_uri(database="replaced")
+    with psycopg.connect(database, autocommit=True) as operator:
+        operator.execute("DELETE FROM django_migrations WHERE app = 'account_recovery'")
+        operator.execute("ALTER TABLE account_recovery_forgetpassword RENAME COLUMN locale TO later")
+        with replaced.serving(workers=1) as web:
+            assert_away(web, CROWD[0], "not migrated")

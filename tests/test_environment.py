@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from backend.environment import SILENT_SERVER
+
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -359,7 +361,7 @@ def test_another_database_gets_none_of_the_options_of_sqlite() -> None:
     given = load(**PRODUCTION, DATABASE_URL="postgres://u:p%40ss@db:5432/recovery")["DATABASES"]["default"]
     assert given["ENGINE"] == "backend.postgresql"
     assert (given["USER"], given["PASSWORD"], given["HOST"], given["NAME"]) == ("u", "p@ss", "db", "recovery")
-    assert not given.get("OPTIONS")
+    assert given["OPTIONS"] == SILENT_SERVER
     assert given["CONN_HEALTH_CHECKS"] is True
     # A pooler such as PgBouncer may hand each transaction to another connection.
     assert given["DISABLE_SERVER_SIDE_CURSORS"] is True
@@ -376,7 +378,7 @@ def test_options_that_libpq_or_django_know_are_passed_on() -> None:
         "prepare_threshold": 5,
     }
     url = f"postgres://u:p@/recovery?{urlencode(options)}"
-    assert load(**PRODUCTION, DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"] == options
+    assert load(**PRODUCTION, DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"] == {**SILENT_SERVER, **options}
 
 
 def test_senders_go_by_their_former_name_too_and_the_present_one_counts() -> None:

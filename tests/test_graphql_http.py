@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from django.test import Client, RequestFactory
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -590,6 +590,41 @@ def assert_masked(response: Any, field: str, caplog: pytest.LogCaptureFixture) -
     (line,) = [record.getMessage() for record in caplog.records if record.name == "accounts.api.failures"]
     assert error["extensions"]["errorId"] in line
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("field", OPERATIONS)
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError, InternalError, ProgrammingError])
+def test_while_the_database_is_away_the_answer_is_a_503_that_says_when_to_come_again(
+    api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, field: str, kind: type[Exception]
+) -> None:
+    verb, values = BELOW[field]
+    monkeypatch.setattr(reporting if verb == "report" else verbs, verb, Mock(side_effect=kind(SECRET_TEXT)))
+    input_type = field[0].upper() + field[1:] + "Input"
+    query = f"mutation M($input: {input_type}!) {{ {field}(input: $input) {{ __typename }} }}"
+    assert_away(api.post({"query": query, "variables": {"input": values}}), caplog)
+
+
+def test_so_is_the_answer_to_a_query_and_whatever_type_the_client_takes(
+    api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In plain JSON as well: a 200 with a null would read as a handle that was never issued."""
+    monkeypatch.setattr(verbs, "status", Mock(side_effect=OperationalError(SECRET_TEXT)))
+    query = '{ passwordResetStatus(requestId: "x") { status } }'
+    for accepted in ("application/graphql-response+json", "application/json", "*/*"):
+        caplog.clear()
+        assert_away(api.post({"query": query}, accept=accepted), caplog)
+
+
+def assert_away(response: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
+    body = response.json()
+    assert "data" not in body
+    (error,) = body["errors"]
+    assert error["message"] == "The service is not available just now. Please try again in a moment."
+    assert error["extensions"]["code"] == "UNAVAILABLE"
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "accounts.api.failures"]
+    assert error["extensions"]["errorId"] in line
+    assert "hunter2" not in response.text + caplog.text
 
 
 @pytest.mark.usefixtures("broken")

@@ -780,7 +780,7 @@ def _every_failure_inside(api: API, monkeypatch: pytest.MonkeyPatch, handle: str
                     f"... on {kind.removesuffix('Input')}Success {{ reset {{ status }} }} }} }}"
                 )
                 response = api.post({"query": query, "variables": {"input": values}})
-                assert response.status_code == 200
+                assert response.status_code in {200, 503}
 
 
 def _everything_malformed(api: API, handle: str, token: str, code: str) -> None:

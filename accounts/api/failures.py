@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
+from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
 from graphql import GraphQLError
 
 from ..exceptions import RateLimited
@@ -13,8 +14,13 @@ from ..tracebacks import describe
 logger = logging.getLogger(__name__)
 
 UNEXPECTED = "Unexpected error."
+AWAY = "The service is not available just now. Please try again in a moment."
+UNAVAILABLE = "UNAVAILABLE"
+"""The `code` in the extensions where the database is away: the request was in order, and may be sent again."""
 RATE_LIMITED = "RATE_LIMITED"
 """The `code` in the extensions of a refusal whose field has no member for it."""
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, ProgrammingError)
+"""What Django raises where the server cannot be reached, is full, silent or read-only, or lacks a table."""
 
 
 def unexpected(error: BaseException, field: str | None) -> GraphQLError:
@@ -24,6 +30,8 @@ def unexpected(error: BaseException, field: str | None) -> GraphQLError:
     """
     error_id = secrets.token_hex(8)
     logger.error({"event": "unexpected error", "error_id": error_id, "field": field, "exception": describe(error)})
+    if isinstance(error, DATABASE_AWAY):
+        return GraphQLError(AWAY, extensions={"code": UNAVAILABLE, "errorId": error_id})
     return GraphQLError(UNEXPECTED, extensions={"errorId": error_id})
 
 

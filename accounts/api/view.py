@@ -29,7 +29,7 @@ from strawberry.types import ExecutionResult
 
 from ..conf import MAX_BODY
 from .documents import PreparedDocument, prepare
-from .failures import RATE_LIMITED
+from .failures import RATE_LIMITED, UNAVAILABLE
 from .fields import handle_taking_fields
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ MAX_ACCEPT = 1000
 """Characters of an Accept header; browsers send 150. To read 60 kB took 100 ms of CPU, and servers let in more."""
 MAX_JSON_DEPTH = 64
 """Levels. Pythons differ in what their JSON reader can bear; no honest variables have more than three."""
+AWAY_SECONDS = 2
+"""When to come again while the database is away."""
 ONLY_POST = {"Allow": "POST"}
 _STRICT_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
@@ -120,7 +122,7 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
         # Errors of a field say where it stands; one without a path means that the variables never fitted.
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             raise NotExecuted("variables", tuple(result.errors))
-        _refuse_what_is_limited(result)
+        _refuse_what_has_a_status(result)
         return result
 
     def _check_operation(self, request: HttpRequest, prepared: PreparedDocument, name: str | None) -> None:
@@ -147,16 +149,20 @@ class NotExecuted(Exception):
         self.errors = errors
 
 
-def _refuse_what_is_limited(result: ExecutionResult) -> None:
-    """Raise the refusal of a field whose type has no member for it, if there is one.
+def _refuse_what_has_a_status(result: ExecutionResult) -> None:
+    """Raise the refusal of a field whose type has no member for it, or the outage, if there is one.
 
     Without `data`: whoever overlooked the error would take its null for a handle that was never issued.
     """
     for error in result.errors or ():
         extensions = error.extensions or {}
-        if extensions.get("code") == RATE_LIMITED:
+        code = extensions.get("code")
+        if code == RATE_LIMITED:
             wait = {"Retry-After": str(extensions["retryAfter"])}
             raise RequestRefused(429, error.message, headers=wait, extensions=extensions)
+        if code == UNAVAILABLE:
+            wait = {"Retry-After": str(AWAY_SECONDS)}
+            raise RequestRefused(503, error.message, headers=wait, extensions=extensions)
 
 
 def _from_body(request: HttpRequest) -> Parameters:

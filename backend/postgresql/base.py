@@ -1,10 +1,12 @@
-"""Django's PostgreSQL engine, which leaves a server that has died, or that takes no writes, without being told to."""
+"""Django's PostgreSQL engine, which leaves a server that has died, is silent, or takes no writes, by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import psycopg
 from django.db import InternalError
 from django.db.backends.postgresql import base
 
@@ -12,6 +14,19 @@ from accounts.sockets import has_something_to_read
 
 READ_ONLY = "25006"
 """PostgreSQL's read_only_sql_transaction: a standby, or `default_transaction_read_only` is on."""
+
+ANSWER_SECONDS = 10.0
+"""How long a process that serves waits for the answer to a statement. The longest of its own take some milliseconds."""
+_answer_seconds: float | None = None
+
+
+def bound_waits(seconds: float = ANSWER_SECONDS) -> None:
+    """Have this process give a silent server up; for one that serves, not for a command that makes an index.
+
+    A server that is frozen, or cut off, ends no connection. Without a bound all threads would wait for it for good.
+    """
+    global _answer_seconds
+    _answer_seconds = seconds
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -27,6 +42,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         # The first one: who wraps for a while takes the last one away again.
         self.execute_wrappers.insert(0, close_where_read_only)
 
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = super().get_new_connection(conn_params)
+        if _answer_seconds is not None:
+            connection.wait = partial(_wait, connection)
+        return connection
+
     def is_usable(self) -> bool:
         """Whether the connection works, as far as the server has said; after an error it is asked in any case."""
         if self.connection is None:
@@ -34,6 +55,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.errors_occurred or self.connection.closed or has_something_to_read(self.connection.fileno()):
             return bool(super().is_usable())
         return True
+
+
+def _wait(connection: psycopg.Connection[Any], statement: Any, *args: Any, **options: Any) -> Any:
+    """What psycopg waits for an answer by, with a bound. The answer may still come, so the connection is done with."""
+    try:
+        return psycopg.Connection.wait(connection, statement, *args, **{"timeout": _answer_seconds, **options})
+    except psycopg.errors._WaitTimeout:
+        connection.pgconn.finish()
+        raise
 
 
 def close_where_read_only(
