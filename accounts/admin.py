@@ -57,6 +57,7 @@ class NewestFirst(OfferedFilters):
     sortable_by = ("created_at",)
     paginator = Newest
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: Any = super().changelist_view(request, extra_context)

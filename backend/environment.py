@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, cast
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import DomainNameValidator
-from environs import Env, EnvValidationError
+from environs import EnvValidationError, FileAwareEnv
 from environs import validate as checks
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn
@@ -38,12 +39,25 @@ SILENT_SERVER = {"connect_timeout": 5, "tcp_user_timeout": 15_000}
 """libpq's options: seconds for a connection, and milliseconds until one that acknowledges nothing is given up."""
 
 
-class Environment(Env):
-    """environs' reader with the kinds of value this project needs."""
+class Environment(FileAwareEnv):
+    """environs' reader with the kinds of value this project needs.
+
+    Each variable may come from a file, as secrets of containers do: SECRET_KEY_FILE names the one with SECRET_KEY.
+    """
 
     def __init__(self) -> None:
-        super().__init__(eager=False)
+        super().__init__(eager=False, strip_whitespace=True)
         self._problems: dict[str, list[str]] = {}
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        if os.environ.get(f"{env_key}_FILE") and env_key in os.environ:
+            self._problems[env_key] = [f"Given twice: set it or {env_key}_FILE, not both."]
+        try:
+            return super()._get_value(env_key, default)
+        except (OSError, ValueError):
+            # The path is not repeated: somebody may have put the secret itself there.
+            self._problems[f"{env_key}_FILE"] = ["Not a file that can be read, as UTF-8."]
+            return default
 
     def problem(self, variable: str, message: str) -> None:
         """Note what is wrong with a variable; `seal()` reports it with the others."""

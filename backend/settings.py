@@ -85,6 +85,8 @@ INSTALLED_APPS = [
 if DEBUG:
     INSTALLED_APPS.append("django_mail_preview")
 
+ADMIN_ENABLED = env.flag("ADMIN_ENABLED", default=True)
+
 MIDDLEWARE = [
     "backend.middleware.RequestId",
     "backend.middleware.SecurityHeaders",

@@ -10,10 +10,11 @@ from backend.graphiql import graphql_view
 urlpatterns = [
     # With and without the slash: a redirected POST would lose its body.
     re_path(r"^graphql/?$", graphql_view, name="graphql"),
-    path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
 ]
 
+if settings.ADMIN_ENABLED:
+    urlpatterns.append(path("admin/", admin.site.urls))
 if settings.GRAPHIQL:
     urlpatterns.append(path("", RedirectView.as_view(url="/graphql/")))
 if settings.DEBUG:

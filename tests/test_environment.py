@@ -90,6 +90,53 @@ def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
 
 
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def without(name: str) -> dict[str, str]:
+    return {variable: value for variable, value in PRODUCTION.items() if variable != name}
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    key, database = tmp_path / "key", tmp_path / "database"
+    key.write_text(PRODUCTION["SECRET_KEY"] + "\n")
+    database.write_text("postgres://u:hunter2@db/recovery\n")
+    given = load(**without("SECRET_KEY"), SECRET_KEY_FILE=str(key), DATABASE_URL_FILE=str(database))
+    assert given["SECRET_KEY"] == PRODUCTION["SECRET_KEY"]
+    assert given["DATABASES"]["default"]["PASSWORD"] == "hunter2"  # noqa: S105 (made up)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named_by_its_variable_and_not_by_its_path(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "hunter2"
+    if content:
+        path.write_bytes(content)
+    said = problems(**without("SECRET_KEY"), SECRET_KEY_FILE=str(path))
+    assert "SECRET_KEY_FILE: Not a file that can be read" in said
+    assert "hunter2" not in said
+
+
+def test_a_variable_and_its_file_are_one_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("hunter2" * 10)
+    said = problems(**PRODUCTION, SECRET_KEY_FILE=str(path))
+    assert "SECRET_KEY: Given twice: set it or SECRET_KEY_FILE, not both." in said
+    assert "hunter2" not in said
+
+
+def test_the_admin_can_be_switched_off() -> None:
+    ask = (
+        "from django.test import Client\n"
+        "ask = Client(headers={'host': 'accounts.example.com'})\n"
+        "print(*(ask.get(path, secure=True).status_code for path in ('/admin/', '/admin/login/', '/livez')))\n"
+    )
+    for switch, answers in (("0", "404 404 200"), ("1", "302 200 200")):
+        result = manage("shell", "--no-imports", "-c", ask, **PRODUCTION, ADMIN_ENABLED=switch)
+        assert result.stdout.strip() == answers, result.stderr
+
+
 # --- Bad values ------------------------------------------------------------------------------------------------------
 
 
