@@ -120,6 +120,9 @@ class RecoverySettings:
     """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
     again. Where the broker has failed for as long, the process that sweeps mails it."""
 
+    METRICS_TOKEN: str = ""
+    """The secret that `/metrics` is read with; empty: there is no such page."""
+
     RETENTION_DAYS: int = 90
     """How long a reset is kept once it is over; 0: for ever."""
     RETENTION_PERSONAL_DAYS: int = 30

@@ -82,9 +82,7 @@ class Readiness:
             if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 return "not migrated"
             self._is_migrated = True
-        now = timezone.now()
-        if not Heartbeat.objects.filter(pk=PROBE).update(at=now):
-            Heartbeat.objects.bulk_create([Heartbeat(process=PROBE, at=now)], ignore_conflicts=True)
+        Heartbeat.beat(PROBE, timezone.now())
         return OK
 
     def _summed_up(self, **facts: str) -> dict[str, str]:

@@ -306,9 +306,16 @@ class Heartbeat(models.Model):
 
     process = models.CharField(max_length=100, primary_key=True)
     at = models.DateTimeField()
+    mails = models.BooleanField(default=False, help_text="Whether it is a process that mails.")
 
     def __str__(self) -> str:
         return f"{self.process} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+    @staticmethod
+    def beat(process: str, now: datetime, *, mails: bool = False) -> None:
+        """Say of a process that it is well."""
+        if not Heartbeat.objects.filter(pk=process).update(at=now):
+            Heartbeat.objects.bulk_create([Heartbeat(process=process, at=now, mails=mails)], ignore_conflicts=True)
 
 
 insert_events = Insert(PasswordResetEvent)

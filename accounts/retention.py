@@ -20,7 +20,7 @@ from .addresses import fold
 from .choices import Mail
 from .conf import REPORT_LIFETIME, conf
 from .lookup import accounts_of
-from .models import ForgetPassword, GuessBudget, PasswordResetEvent, WebhookDelivery, utc_day
+from .models import ForgetPassword, GuessBudget, Heartbeat, PasswordResetEvent, WebhookDelivery, utc_day
 from .querysets import ForgetPasswordQuerySet
 from .transitions import NOTHING_DUE
 
@@ -135,6 +135,11 @@ def _counting_nothing(now: datetime, days: int) -> models.QuerySet[Any]:
     return GuessBudget.objects.filter(in_a_row=0, day__lt=utc_day(now))
 
 
+def _silent(now: datetime, days: int) -> models.QuerySet[Any]:
+    """Heartbeats of processes that have ended."""
+    return Heartbeat.objects.filter(at__lt=_days_ago(now, 1))
+
+
 def _days_ago(now: datetime, days: int) -> datetime:
     return now - timedelta(days=days)
 
@@ -152,4 +157,5 @@ KINDS = (
     Kind("resets wiped", "created_at", _wipeable, _wipe),
     Kind("webhooks deleted", "created_at", _told, _delete),
     Kind("budgets deleted", "pk", _counting_nothing, _delete),
+    Kind("heartbeats deleted", "at", _silent, _delete),
 )

@@ -11,6 +11,7 @@ urlpatterns = [
     re_path(r"^livez/?$", views.livez, name="livez"),
     re_path(r"^readyz/?$", views.readyz, name="readyz"),
     re_path(r"^health/?$", views.readyz, name="health"),
+    path("metrics", views.metrics, name="metrics"),
     path("reset/", views.reset_page, name="reset"),
     # As mail programs send it that encode the `#` of a mailed link, once or twice.
     re_path(r"^reset/?(?:#|%(?:25)*23)", views.reset_page),

@@ -1,10 +1,14 @@
 """What is not GraphQL: the page where a mailed link leads when no frontend has its own, and the server's health."""
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from .conf import conf
+from .exposition import exposition
 from .health import readiness
 
 RESET_PAGE_CSP = (
@@ -43,3 +47,14 @@ def readyz(request: HttpRequest) -> HttpResponse:
     if facts["status"] != "unavailable":
         return JsonResponse(facts)
     return JsonResponse(facts, status=503, headers={"Retry-After": RETRY_SECONDS})
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What Prometheus reads, for whoever has METRICS_TOKEN; without one, it is not there."""
+    if not conf.METRICS_TOKEN:
+        raise Http404
+    if not constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {conf.METRICS_TOKEN}"):
+        return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)

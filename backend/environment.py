@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, cast
@@ -35,6 +36,8 @@ NUMBERS = {"connect_timeout", "prepare_threshold", "tcp_user_timeout"} | {
 }
 NOWHERE = "/nonexistent"
 
+TOKEN = re.compile(r"[A-Za-z0-9_-]{22,200}")
+"""22 characters of base64 hold 128 random bits."""
 SILENT_SERVER = {"connect_timeout": 5, "tcp_user_timeout": 15_000}
 """libpq's options: seconds for a connection, and milliseconds until one that acknowledges nothing is given up."""
 
@@ -85,6 +88,11 @@ class Environment(FileAwareEnv):
                 self.problem(variable, f"{which} too short: give it {LEAST_KEY_LENGTH} random characters or more.")
             if len(set(key)) < LEAST_KEY_LETTERS:
                 self.problem(variable, f"{which} too regular: give it {LEAST_KEY_LENGTH} random characters or more.")
+
+    def check_token(self, variable: str, token: str) -> None:
+        """Note a token that could be guessed, or that no header can carry."""
+        if not TOKEN.fullmatch(token):
+            self.problem(variable, "Give it 22 to 200 random letters, digits, hyphens and underscores.")
 
     def choice(self, variable: str, default: str, allowed: tuple[str, ...]) -> str:
         value: str | None = self.str(variable, default, validate=checks.OneOf(allowed))

@@ -50,7 +50,12 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """Defaults: a view that knows better has set its own."""
-PROBES: dict[str, Handle] = {"/livez": views.livez, "/readyz": views.readyz, "/health": views.readyz}
+PROBES: dict[str, Handle] = {
+    "/livez": views.livez,
+    "/readyz": views.readyz,
+    "/health": views.readyz,
+    "/metrics": views.metrics,
+}
 RETRY_SECONDS = 2
 """When to come again, for whom there was no room."""
 
@@ -111,7 +116,7 @@ class Refusals:
 
 
 class Probes:
-    """Answers load balancers before host and scheme are looked at: they ask by an IP address, and by plain HTTP."""
+    """Answers load balancers and Prometheus before host and scheme are looked at: they ask by IP and by plain HTTP."""
 
     def __init__(self, get_response: Handle) -> None:
         self._get_response = get_response

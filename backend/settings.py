@@ -1,5 +1,6 @@
 """Settings, all read from the environment; the README's table explains each variable."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -236,6 +237,13 @@ MAIL_OVERDUE_SECONDS = env.number("MAIL_OVERDUE_SECONDS", 30, least=1, most=3600
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
 MAIL_MAX_AGE = env.number("MAIL_MAX_AGE", 86_400, least=600, most=604_800)
 MAIL_PER_MINUTE = env.number("MAIL_PER_MINUTE", 0, least=0, most=100_000)
+
+METRICS_TOKEN = env.str("METRICS_TOKEN", "") or ""
+if METRICS_TOKEN:
+    env.check_token("METRICS_TOKEN", METRICS_TOKEN)
+    # Read when the library is loaded: where the processes of this machine count.
+    counts = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(VAR_DIR / "metrics")))
+    counts.mkdir(parents=True, exist_ok=True)
 
 RETENTION_DAYS = env.number("RETENTION_DAYS", 90, least=0, most=36_500)
 RETENTION_PERSONAL_DAYS = env.number("RETENTION_PERSONAL_DAYS", 30, least=8, most=36_500)

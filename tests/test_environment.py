@@ -34,6 +34,7 @@ BAD = {
     "PORT": "eighty",
     "WORKERS": "0",
     "LOG_LEVEL": "loud",
+    "METRICS_TOKEN": "hunter2",
     "LOG_FORMAT": "xml",
     "TRUSTED_PROXIES": "-1",
     "GRAPHIQL": "perhaps",

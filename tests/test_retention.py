@@ -54,7 +54,7 @@ def test_personal_data_goes_after_thirty_days_and_the_reset_after_ninety(old: Fo
     assert sum(prune().values()) == 0
     assert "" not in personal(old)[:1]
     later(hours=2)
-    assert prune() == {"resets wiped": 1, "resets deleted": 0, "webhooks deleted": 0, "budgets deleted": 0}
+    assert {what: rows for what, rows in prune().items() if rows} == {"resets wiped": 1}
     assert personal(old) == ["", None, "", None]
     assert PasswordResetEvent.objects.filter(record=old).exists()
     later(days=60)

@@ -28,6 +28,7 @@ from ..exceptions import (
     RecoveryError,
     UnknownRequest,
 )
+from ..metrics import OPERATIONS, REFUSALS
 from .errors import RateLimitedError
 from .failures import limited, unexpected
 from .threads import InAThread
@@ -58,6 +59,7 @@ class Journal(FieldExtension):
         except Exception as error:  # noqa: BLE001 (told to the client by an id)
             # What it was, and the way to it, stands in the line that has its errorId.
             logger.error({"event": "verb failed", **facts, "outcome": type(error).__name__})  # noqa: TRY400
+            OPERATIONS.labels(info.field_name, "failed").inc()
             raise unexpected(error, info.field_name) from None
         _done(facts, result)
         return result
@@ -100,6 +102,7 @@ def _done(facts: dict[str, Any], result: Any) -> None:
         facts |= {"record": claimed} if result is not None else {"claimed": claimed}
     elif isinstance(pk := getattr(record, "pk", None), uuid.UUID):
         facts |= {"record": pk}
+    OPERATIONS.labels(facts["verb"], "done" if result is not None else UnknownRequest.__name__).inc()
     if result is None:
         logger.warning({"event": "verb refused", **facts, "outcome": UnknownRequest.__name__})
     else:
@@ -112,6 +115,9 @@ def _refused(facts: dict[str, Any], refused: RecoveryError) -> None:
     if isinstance(refused, InvalidCode | PasswordRejected) and facts.get("claimed"):
         # Neither is said before handle or token have been believed.
         facts["record"] = facts.pop("claimed")
+    OPERATIONS.labels(facts["verb"], type(refused).__name__).inc()
+    if isinstance(refused, RateLimited):
+        REFUSALS.labels(refused.limit).inc()
     level = logging.WARNING if _is_suspicious(refused) else logging.INFO
     logger.log(level, {"event": "verb refused", **facts, "outcome": type(refused).__name__, **_reason(refused)})
 

@@ -24,6 +24,7 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from ..conf import conf
+from ..metrics import WEBHOOKS
 from ..models import WebhookDelivery
 from ..networks import is_public
 from .endpoints import Endpoint, endpoints
@@ -116,6 +117,7 @@ def _settle(row: WebhookDelivery, claimed_at: datetime, error: str) -> None:
     """Write down how a try went. Fenced: only the claim that still holds may say so."""
     now = timezone.now()
     changes: dict[str, Any] = {"claimed_at": None, "error": error}
+    WEBHOOKS.labels(row.event, "failed" if error else "delivered").inc()
     if not error:
         changes |= {"delivered_at": now, "next_at": None}
     else:

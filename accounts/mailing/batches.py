@@ -23,6 +23,7 @@ from ..directory import directory
 from ..hooks import webhooks
 from ..limits import rules
 from ..lookup import Mailbox, find_mailbox
+from ..metrics import MAIL_AGE, MAILS
 from ..models import ForgetPassword, PasswordResetEvent, Spent, insert_events
 from . import mails
 from .smtp import UNANSWERED, Connection, TooManyConnections, classify
@@ -125,7 +126,11 @@ class Batch:
                 for done in outcomes
             ]
         )
+        now = timezone.now()
         for record, kind, *_ in outcomes:
+            MAILS.labels(record.mail_due, kind.lower()).inc()
+            if kind is EventKind.MAILED:
+                MAIL_AGE.observe((now - record.mail_asked_at).total_seconds())
             if kind is EventKind.MAILED:
                 signals.announce(
                     signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
@@ -208,7 +213,9 @@ class Batch:
                 now=now,
                 behind=_behind(record),
             ):
-                PasswordResetEvent.write(record.pk, EventKind.MAIL_FAILED if retry_at else EventKind.MAIL_DEAD, reason)
+                kind = EventKind.MAIL_FAILED if retry_at else EventKind.MAIL_DEAD
+                PasswordResetEvent.write(record.pk, kind, reason)
+                MAILS.labels(record.mail_due, kind.lower()).inc()
                 if not retry_at:
                     mail = {"mail": str(record.mail_due), "reason": reason}
                     webhooks.tell(WebhookEvent.UNDELIVERED, record.pk, **mail)

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import random
+import socket
 import threading
 import time
 import uuid
@@ -21,6 +22,7 @@ from .. import retention
 from ..conf import conf
 from ..hooks import delivery
 from ..limits.window import Taken
+from ..models import Heartbeat
 from . import batches, mailer, pace, smtp
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ BUSY = 0.5
 """The part of a processor from which on this process is what mails wait for, and not the mail server."""
 BUSY_SECONDS = 0.2
 """Over how long that is measured."""
+BEAT_SECONDS = 30.0
 PRUNE_SECONDS = 86_400.0
 FIRST_PRUNE_SECONDS = (60.0, 600.0)
 """After its start a process waits for a random time, so that not all prune at once, nor one that ends at once."""
@@ -68,6 +71,7 @@ class MailerThreads:
         self._why_down = ""
         """Why the mail server takes no mail; empty while it does."""
         self._deadline = float("inf")
+        self._beat_at = float("-inf")
         jobs: list[tuple[str, Callable[[], None]]] = [("mail-look", self._look_and_sweep), ("mail-probe", self._probe)]
         jobs += [("retention", self._prune)]
         jobs += [(f"mail-sender-{number}", self._work) for number in range(1, senders + 1)]
@@ -138,6 +142,7 @@ class MailerThreads:
                 if time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     self.sweep()
+                    self._beat(swept_at)
             close_old_connections()
             if not last_round:
                 self._wake_up.wait(conf.MAIL_SWEEP_SECONDS)
@@ -145,6 +150,12 @@ class MailerThreads:
                 self._wake_up.clear()
         self.dismiss()
         connections.close_all()
+
+    def _beat(self, now: float) -> None:
+        """Show that this process sweeps, every BEAT_SECONDS."""
+        if now - self._beat_at >= BEAT_SECONDS:
+            self._beat_at = now
+            Heartbeat.beat(f"{socket.gethostname()[:80]}:{os.getpid()}", timezone.now(), mails=True)
 
     def _probe(self) -> None:
         """Probe the mail server after each look, and while it is down; PROBE_SECONDS apart at least."""

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('process', models.CharField(max_length=100, primary_key=True, serialize=False)),
                 ('at', models.DateTimeField()),
+                ('mails', models.BooleanField(default=False, help_text='Whether it is a process that mails.')),
             ],
         ),
         migrations.CreateModel(

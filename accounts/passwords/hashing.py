@@ -8,6 +8,7 @@ from django.contrib.auth.hashers import Argon2PasswordHasher
 
 from ..conf import conf
 from ..directory import directory
+from ..metrics import HASHING
 from .slots import Slots
 
 PATIENCE = 2.0
@@ -35,7 +36,7 @@ def hash_password(password: str) -> str:
 
     Each hash in the making holds its memory and a core: this process makes HASH_CONCURRENCY of them at once at most.
     """
-    with slots(conf.HASH_CONCURRENCY).one():
+    with slots(conf.HASH_CONCURRENCY).one(), HASHING.track_inprogress():
         return directory().hash(password)
 
 
