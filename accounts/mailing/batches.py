@@ -129,7 +129,7 @@ class Batch:
         now = timezone.now()
         for record, kind, *_ in outcomes:
             MAILS.labels(record.mail_due, kind.lower()).inc()
-            if kind is EventKind.MAILED:
+            if kind is EventKind.MAILED and record.mail_due != Mail.CHANGED:
                 MAIL_AGE.observe((now - record.mail_asked_at).total_seconds())
             if kind is EventKind.MAILED:
                 signals.announce(

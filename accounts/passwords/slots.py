@@ -28,7 +28,9 @@ class Slots:
         `patience` is in seconds, where it is another than that of the places.
         """
         if not self._free.acquire(timeout=self.patience if patience is None else patience):
-            raise RateLimited(RETRY_AFTER, _("There is a lot to do just now. Please try again in a moment."))
+            raise RateLimited(
+                RETRY_AFTER, _("There is a lot to do just now. Please try again in a moment."), limit="busy"
+            )
         try:
             yield
         finally:
