@@ -73,17 +73,17 @@ def new_seed() -> bytes:
 
 def address_digest(folded: str) -> str:
     """A keyed digest of a folded address: counts per address without keeping the address."""
-    return _mac("address", settings.SECRET_KEY, folded).hex()
+    return _mac("address", _digest_key(), folded).hex()
 
 
 def address_digests(folded: str) -> list[str]:
-    """That digest under the current key and under each former one."""
-    return [_mac("address", key, folded).hex() for key in _keys()]
+    """That digest under each key that it may have been made with: the present one and former ones."""
+    return [_mac("address", key, folded).hex() for key in dict.fromkeys((_digest_key(), *_keys()))]
 
 
 def idempotency_digest(key: str, folded: str) -> str:
     """A keyed digest of a client's idempotency key, for this one address only."""
-    return _mac("idempotency", settings.SECRET_KEY, key, folded).hex()
+    return _mac("idempotency", _digest_key(), key, folded).hex()
 
 
 def handle(record_id: uuid.UUID, seed: bytes) -> str:
@@ -185,6 +185,11 @@ def match_phrase(record_id: uuid.UUID, seed: bytes) -> str:
     """Two words that tell one's own mail from one that somebody else asked for. No secret: it is not keyed."""
     digest = hashlib.sha256(b"match phrase" + record_id.bytes + seed).digest()
     return f"{WORDS[digest[0]]} {WORDS[digest[1]]}"
+
+
+def _digest_key() -> str:
+    """A key that stays when SECRET_KEY is rotated, or what an address has counted would begin anew."""
+    return conf.DIGEST_KEY or settings.SECRET_KEY
 
 
 def _keys() -> Iterator[str]:

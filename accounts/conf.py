@@ -120,6 +120,9 @@ class RecoverySettings:
     """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
     again. Where the broker has failed for as long, the process that sweeps mails it."""
 
+    DIGEST_KEY: str = ""
+    """The key of address digests, so that counts and searches survive a new SECRET_KEY; empty: that key."""
+
     METRICS_TOKEN: str = ""
     """The secret that `/metrics` is read with; empty: there is no such page."""
 

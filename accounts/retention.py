@@ -22,7 +22,7 @@ from .conf import REPORT_LIFETIME, conf
 from .lookup import accounts_of
 from .models import ForgetPassword, GuessBudget, Heartbeat, PasswordResetEvent, WebhookDelivery, utc_day
 from .querysets import ForgetPasswordQuerySet
-from .transitions import NOTHING_DUE
+from .transitions import wipe
 
 BATCH = 500
 """Rows of one transaction: some 20 ms of a database's work."""
@@ -144,17 +144,13 @@ def _days_ago(now: datetime, days: int) -> datetime:
     return now - timedelta(days=days)
 
 
-def _wipe(rows: models.QuerySet[Any]) -> None:
-    rows.update(email="", client_ip=None, user_agent="", idempotency_digest=None, **NOTHING_DUE)
-
-
 def _delete(rows: models.QuerySet[Any]) -> None:
     rows.delete()
 
 
 KINDS = (
     Kind("resets deleted", "created_at", _deletable, _delete),
-    Kind("resets wiped", "created_at", _wipeable, _wipe),
+    Kind("resets wiped", "created_at", _wipeable, wipe),
     Kind("webhooks deleted", "created_at", _told, _delete),
     Kind("budgets deleted", "pk", _counting_nothing, _delete),
     Kind("heartbeats deleted", "at", _silent, _delete),

@@ -24,6 +24,7 @@ DEBUG = env.flag("DEBUG", default=False)
 
 SECRET_KEY = env.str("SECRET_KEY", "") or ""
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+DIGEST_KEY = env.str("DIGEST_KEY", "") or ""
 if not SECRET_KEY and DEBUG:
     # Kept between restarts, so that a developer's session and the links already mailed survive a reload.
     VAR_DIR.mkdir(exist_ok=True)
@@ -37,6 +38,7 @@ elif not SECRET_KEY:
 elif not DEBUG:
     env.check_keys("SECRET_KEY", [SECRET_KEY])
     env.check_keys("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS)
+    env.check_keys("DIGEST_KEY", [DIGEST_KEY] if DIGEST_KEY else [])
 
 PORT = env.number("PORT", 8000, least=1, most=65535)
 WORKERS = env.number("WORKERS", 2, least=1, most=256)
