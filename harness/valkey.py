@@ -19,7 +19,7 @@ class Valkey:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._config = config
+        self.config = config
         self._server: Any = None
 
     @property
@@ -27,7 +27,7 @@ class Valkey:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        self._server = ValkeyServer(port=self.port, config=dict(self._config))
+        self._server = ValkeyServer(port=self.port, config=dict(self.config))
         self._server.start()
 
     def stop(self) -> None:

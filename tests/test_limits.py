@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from redis import exceptions
 
 from accounts.conf import parse_rate
 from accounts.exceptions import RateLimited
@@ -17,6 +18,7 @@ from accounts.limits import counter, redis, rules
 from accounts.limits.counter import FALLEN_BACK
 from accounts.limits.memory import Memory
 from accounts.limits.window import Window
+from harness.deployment import free_port, wait_until
 from harness.valkey import Valkey, answering
 from tests.conftest import API, PostOffice
 
@@ -373,7 +375,7 @@ def test_counts_in_redis_outlive_the_process_and_end_by_themselves(valkey: Valke
     assert not passes(rules.check_address_may_request, "digest", ADA)
     client = valkey.client()
     keys = sorted(client.keys())
-    assert keys == [b"recovery:address:digest", b"recovery:cooldown:digest"]
+    assert keys == [b"{recovery}:address:digest", b"{recovery}:cooldown:digest"]
     assert [client.ttl(key) for key in keys] == [3600, 60]
 
 
@@ -381,7 +383,7 @@ def test_redis_keeps_no_more_entries_than_the_limit(valkey: Valkey, later: Calla
     for _ in range(50):
         passes(rules.check_address_may_be_mailed, "digest", ADA)
         later(minutes=5)
-    assert valkey.client().llen("recovery:address:digest") <= 5
+    assert valkey.client().llen("{recovery}:address:digest") <= 5
 
 
 # --- without Redis ---------------------------------------------------------------------------------------------------
@@ -510,6 +512,53 @@ def test_a_silent_redis_holds_up_one_call_and_no_other(settings: Any, monkeypatc
 def test_a_redis_that_is_not_there_is_no_error(settings: Any, url: str) -> None:
     settings.REDIS_URL = url
     assert hits(6) == HIT.most
+
+
+@pytest.fixture
+def cluster() -> Iterator[list[Valkey]]:
+    """Two nodes of a Redis Cluster, of which the second has all keys."""
+    nodes = [Valkey(**{"cluster-enabled": "yes", "cluster-port": free_port()}) for _ in range(2)]
+    for node in nodes:
+        node.start()
+    _, second = (node.client() for node in nodes)
+    second.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    second.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].config["cluster-port"])
+    wait_until(lambda: all(is_up(node) for node in nodes))
+    yield nodes
+    for node in nodes:
+        node.stop()
+
+
+def is_up(node: Valkey) -> bool:
+    return b"cluster_state:ok" in node.client().execute_command("CLUSTER", "INFO")
+
+
+def test_in_a_cluster_all_keys_are_at_one_node_which_is_found(cluster: list[Valkey]) -> None:
+    first, second = cluster
+    counted = redis.RedisCounter(first.url)
+    windows = [Window("cooldown:digest", 1, 60), Window("address:digest", 5, 3600)]
+    taken = counted.take(windows, 1, 1000.0)
+    assert taken[0].count == 1
+    counted.give_back(windows, 1000.0, 1)
+    assert counted.take(windows, 1, 1001.0)[0].count == 1
+    assert counted.take(windows, 1, 1002.0)[0].count == 0
+    counted.check()
+    assert second.client().llen("{recovery}:cooldown:digest") == 1
+
+
+def test_when_the_node_with_the_keys_dies_the_one_in_the_url_is_asked_again(cluster: list[Valkey]) -> None:
+    first, second = cluster
+    counted = redis.RedisCounter(first.url)
+    counted.check()
+    second.stop()
+    with pytest.raises(exceptions.ConnectionError):
+        counted.check()
+    # What a failover does: another node has the keys now.
+    first.client().execute_command("CLUSTER", "RESET", "SOFT")
+    first.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    wait_until(lambda: is_up(first))
+    counted.check()
+    assert counted.take([Window("address:digest", 5, 3600)], 1, 1000.0)[0].count == 1
 
 
 def test_a_redis_that_wants_a_password_is_no_error(own_valkey: Valkey) -> None:

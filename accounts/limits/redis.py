@@ -7,9 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from redis import ConnectionPool
+from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from ..sockets import has_something_to_read
@@ -17,7 +16,8 @@ from .window import Taken, Window
 
 TIMEOUT_SECONDS = 0.5
 """For connecting to Redis, and for each of its answers."""
-PREFIX = "recovery:"
+PREFIX = "{recovery}:"
+"""Of all keys. A cluster keeps what has the same words in braces at one node, so that one script may count it."""
 
 
 class RedisCounter:
@@ -70,6 +70,8 @@ class RedisCounter:
         )
         self._script = hashlib.sha1(self.TAKE.encode(), usedforsecurity=False).hexdigest()
         self._local = threading.local()
+        self._node: dict[str, Any] = {}
+        """The node of a cluster that has the keys, if it is not the one in the URL."""
 
     def check(self) -> None:
         """Write something, and run the script on nothing.
@@ -87,7 +89,7 @@ class RedisCounter:
         arguments = [len(both), *(PREFIX + window.key for window in both), repr(now), wanted, len(windows), *bounds]
         try:
             answer = self._ask("EVALSHA", self._script, *arguments)
-        except NoScriptError:
+        except exceptions.NoScriptError:
             answer = self._ask("EVAL", self.TAKE, *arguments)
         return [
             Taken(int(count), tuple(float(wait) for wait in waits), now, tuple(standing))
@@ -102,6 +104,18 @@ class RedisCounter:
         return answer
 
     def _ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        try:
+            return self._send(commands)
+        except exceptions.MovedError as moved:
+            self._node = {"host": moved.host, "port": moved.port}
+            self._local.connection = None
+            return self._send(commands)
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
+            self._node = {}  # it may have died, and the one in the URL knows which took its place
+            self._local.connection = None
+            raise
+
+    def _send(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         connection = self._connection()
         connection.send_packed_command(connection.pack_commands(commands))
         return [connection.read_response() for _ in commands]
@@ -110,7 +124,8 @@ class RedisCounter:
         """This thread's connection, made anew where the server has ended it, or its last answer was not read."""
         connection: Any = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._pool.make_connection()
+            options = {**self._pool.connection_kwargs, **self._node}
+            connection = self._local.connection = self._pool.connection_class(**options)
             connection.connect()
         elif connection._sock is None or has_something_to_read(connection._sock.fileno()):
             # redis-py's own `can_read` tries to read and catches what that raises, which takes ten times as long.
