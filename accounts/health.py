@@ -6,6 +6,7 @@ Look takes every row alike; how long it is behind tells that no mailer runs, or 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from datetime import timedelta
@@ -17,6 +18,8 @@ from django.utils import timezone
 from .conf import conf
 from .limits import counter, rules
 from .models import ForgetPassword, Heartbeat
+
+logger = logging.getLogger(__name__)
 
 CACHE_SECONDS = 2.0
 """How long an answer is good, so that whoever asks very often costs nothing."""
@@ -55,7 +58,9 @@ class Readiness:
             return self._summed_up(database="silent")
         try:
             if time.monotonic() - self._asked_at >= CACHE_SECONDS:
-                self._facts = self._ask()
+                before, self._facts = self._facts.get("database", OK), self._ask()
+                if (now := self._facts["database"]) != before:
+                    logger.warning("the database is %s", now)
                 self._asked_at = time.monotonic()
             return self._facts
         finally:

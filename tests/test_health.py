@@ -128,6 +128,19 @@ def test_a_database_that_is_half_migrated_is_told(db: None) -> None:
     assert Readiness().facts() == {"status": "unavailable", "database": "not migrated", "limits": "memory"}
 
 
+def test_the_log_says_once_that_it_is_away_and_once_that_it_is_back(
+    db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    readiness = Readiness()
+    readiness.facts()
+    with monkeypatch.context() as patch:
+        fail(patch, psycopg.OperationalError("hunter2"))
+        for _ in range(3):
+            readiness.facts()
+    readiness.facts()
+    assert caplog.messages == ["the database is unavailable", "the database is ok"]
+
+
 def test_it_is_asked_once_in_two_seconds_whoever_asks(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("accounts.health.CACHE_SECONDS", 2.0)
