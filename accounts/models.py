@@ -137,6 +137,10 @@ class ForgetPassword(models.Model):
                 condition=~Q(mail_due=Mail.NONE) | Q(mail_claimed_at=None, mail_next_at=None, mail_turn_at=None),
                 name="reset_claims_a_due_mail",
             ),
+            # Or no claim would find it.
+            models.CheckConstraint(
+                condition=Q(mail_next_at=None) | Q(mail_turn_at__isnull=False), name="reset_next_try_has_a_turn"
+            ),
             models.CheckConstraint(
                 condition=Q(reported_at=None) | Q(state=State.COMPLETED) | Q(superseded_at__isnull=False),
                 name="reset_reported_is_over",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from typing import Any, cast
 
@@ -191,8 +191,27 @@ def _user_key() -> Any:
     return cast("models.ForeignKey[Any, Any]", ForgetPassword._meta.get_field("user")).target_field
 
 
-def claim(now: datetime, limit: int, *, pk: uuid.UUID | None = None, in_turn: bool = False) -> list[uuid.UUID]:
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before every turn."""
+
+
+def first_turn() -> datetime | None:
+    """The earliest turn of all mails that are due, whoever has claimed them."""
+    owed = ForgetPassword.objects.exclude(mail_due=Mail.NONE).filter(mail_turn_at__isnull=False)
+    return owed.order_by("mail_turn_at").values_list("mail_turn_at", flat=True).first()
+
+
+def claim(
+    now: datetime,
+    limit: int,
+    *,
+    pk: uuid.UUID | None = None,
+    in_turn: bool = False,
+    since: datetime = LONG_AGO,
+) -> list[uuid.UUID]:
     """Claim mails that are due, for the length of a lease, or that of one record. It starts the life of code and link.
+
+    What has an earlier turn than `since` is not looked for.
 
     Rows that another mailer is just taking are passed over, so that many mailers share a backlog without waiting
     for each other. A code under half its life old is mailed again as it is, unless the clock that is shown has been
@@ -201,7 +220,7 @@ def claim(now: datetime, limit: int, *, pk: uuid.UUID | None = None, in_turn: bo
     times: Any = {"now": now, "lapsed": now - conf.lease}
     with transaction.atomic(using=router.db_for_write(ForgetPassword)):
         due = _due_in_turn if in_turn else _due
-        found = due(limit=limit, **times) if pk is None else _due_of(pk=pk, **times)
+        found = due(limit=limit, since=since, **times) if pk is None else _due_of(pk=pk, **times)
         pks: list[uuid.UUID] = [each for (each,) in found]
         if pks:
             _claim(pks=pks, now=now, young_since=now - conf.code_reuse, key=codes.code_key())
@@ -214,13 +233,13 @@ def _claimable(now: datetime, lapsed: datetime, *, in_turn: bool = False) -> Any
 
 
 @partial(Select, ForgetPassword)
-def _due(now: datetime, lapsed: datetime, limit: Structure) -> Any:
-    return _claimable(now, lapsed)[:limit]
+def _due(now: datetime, lapsed: datetime, since: datetime, limit: Structure) -> Any:
+    return _claimable(now, lapsed).filter(mail_turn_at__gte=since)[:limit]
 
 
 @partial(Select, ForgetPassword)
-def _due_in_turn(now: datetime, lapsed: datetime, limit: Structure) -> Any:
-    return _claimable(now, lapsed, in_turn=True)[:limit]
+def _due_in_turn(now: datetime, lapsed: datetime, since: datetime, limit: Structure) -> Any:
+    return _claimable(now, lapsed, in_turn=True).filter(mail_turn_at__gte=since)[:limit]
 
 
 @partial(Select, ForgetPassword)

@@ -77,7 +77,7 @@ def from_the_head(mails: int) -> None:
     connection.close()
 
 
-def explain_claim(limit: int = 50) -> Plan:
+def explain_claim(limit: int = 50, **since: Any) -> Plan:
     """What the claim's own SELECT takes, as the mailer would run it now; nothing stays claimed."""
     from django.db import connection, transaction
     from django.utils import timezone
@@ -97,12 +97,12 @@ def explain_claim(limit: int = 50) -> Plan:
         return execute(sql, params, many, context)
 
     with transaction.atomic(), connection.execute_wrapper(explain):
-        transitions.claim(timezone.now(), limit)
+        transitions.claim(timezone.now(), limit, **since)
         transaction.set_rollback(True)
     return plans[0]
 
 
-def settle(number: int, at_once: int = 500) -> float:
+def settle(number: int, at_once: int = 500, **since: Any) -> float:
     """Claim and settle as the mailer does, without mailing; returns the milliseconds of a claim of 50."""
     from django.utils import timezone
 
@@ -115,7 +115,7 @@ def settle(number: int, at_once: int = 500) -> float:
     times = []
     for _ in range(20):
         begun, now = time.perf_counter(), timezone.now()
-        pks = transitions.claim(now, 50)
+        pks = transitions.claim(now, 50, **since)
         times.append(time.perf_counter() - begun)
         transitions.settle(pks, Mail.CODE, now, now)
     return 1000 * statistics.median(times)
@@ -150,6 +150,8 @@ def compare_lengths(report: Report, lengths: list[int], mails: int) -> None:
 
 
 def compare_heads(report: Report, length: int, settled: int) -> None:
+    from accounts.transitions import first_turn
+
     title = f"The head of a queue of {length:,} rows, when {settled:,} have been settled"
     report.table(title, "SELECT ms", "blocks", "claim ms")
     fill(length)
@@ -162,6 +164,8 @@ def compare_heads(report: Report, length: int, settled: int) -> None:
         claim = settle(settled)
         _head(report, "while an old transaction is open", explain_claim(), claim)
         _head(report, "the same, repeated", explain_claim(), settle(0))
+        since: Any = {"since": first_turn()}
+        _head(report, "the same, after a sweep", explain_claim(**since), settle(0, **since))
 
 
 def _head(report: Report, name: str, plan: Plan, claim: float) -> None:

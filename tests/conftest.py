@@ -20,7 +20,7 @@ from django.test import Client
 from django.utils import timezone
 from hypothesis import settings as hypothesis_settings
 
-from accounts import codes
+from accounts import codes, transitions
 from accounts.directory import directory
 from accounts.limits import rules
 from accounts.mailing import mailer, smtp
@@ -162,6 +162,11 @@ def _no_counts_from_other_tests() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _health_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accounts.health.CACHE_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _the_queue_of_other_tests_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailer, "_beginning", transitions.LONG_AGO)
 
 
 @pytest.fixture

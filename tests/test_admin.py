@@ -352,7 +352,7 @@ def test_a_mail_that_was_sent_or_never_owed_is_not_sent_by_reviving(
 
 def test_a_mail_that_waits_for_its_next_try_keeps_its_turn(support: Client, dead: ForgetPassword) -> None:
     turn = timezone.now() + timedelta(minutes=5)
-    ForgetPassword.objects.filter(pk=dead.pk).update(mail_next_at=turn, mail_attempts=3)
+    ForgetPassword.objects.filter(pk=dead.pk).update(mail_next_at=turn, mail_turn_at=turn, mail_attempts=3)
     assert "0 dead mail" in revive(support, dead)
     dead.refresh_from_db()
     assert (dead.mail_next_at, dead.mail_attempts) == (turn, 3)

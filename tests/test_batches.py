@@ -332,7 +332,7 @@ def test_the_only_hand_and_one_that_is_told_to_stop_send_all(
     crew._sending = 1
     assert crew._send_all(wire) is False
     assert still_due() == []
-    ForgetPassword.objects.update(mail_due=Mail.LINK, mail_next_at=timezone.now())
+    ForgetPassword.objects.update(mail_due=Mail.LINK, mail_next_at=timezone.now(), mail_turn_at=timezone.now())
     crew._sending = 2
     crew.stopping.set()
     assert crew._send_all(wire) is False

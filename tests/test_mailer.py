@@ -452,6 +452,34 @@ def test_a_mail_before_its_turn_goes_only_where_that_is_allowed(user: Any, later
     assert transitions.claim(timezone.now(), 1, in_turn=True) == [record.pk]
 
 
+def test_claims_look_no_further_back_than_the_latest_sweep_found_anything(user: Any, later: Later) -> None:
+    """With an old transaction open they would pass over all that was settled since: an hour of it took 0.2 s each."""
+    record = looked()
+    mailer.find_beginning()
+    ForgetPassword.objects.update(mail_turn_at=timezone.now() - timedelta(seconds=61))  # by a clock that is behind
+    assert mailer.send_due(smtp.Connection(), 1) == 0
+    mailer.find_beginning()
+    assert mailer.send_due(smtp.Connection(), 1) == 1
+    record.refresh_from_db()
+    assert record.mail_due == Due.NONE
+
+
+@pytest.mark.parametrize("waits", [timedelta(seconds=1), timedelta(minutes=19), timedelta(days=1)])
+def test_no_sweep_hides_a_mail(user: Any, later: Later, waits: timedelta) -> None:
+    """Neither one that has waited for long, nor one whose claim lapses, nor what comes after one of a late turn."""
+    first = looked()
+    ForgetPassword.objects.update(mail_turn_at=timezone.now() + waits, mail_next_at=timezone.now() - timedelta(hours=2))
+    mailer.find_beginning()
+    second = looked()
+    assert claim(second)
+    mailer.find_beginning()
+    later(seconds=120)
+    mailer.find_beginning()
+    sent = mailer.send_due(smtp.Connection(), 9)
+    assert sent == 2
+    assert set(ForgetPassword.objects.filter(mail_due=Due.NONE)) == {first, second}
+
+
 def test_a_client_waits_a_minute_for_each_mail_it_has_asked_for_before_and_for_no_more_than_nineteen() -> None:
     now = timezone.now()
     assert [(turn_of(rank, now) - now) / timedelta(minutes=1) for rank in (1, 2, 20, 21, 5000)] == [0, 1, 19, 19, 19]

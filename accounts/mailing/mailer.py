@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -23,6 +24,8 @@ from .batches import Batch
 from .smtp import Connection
 
 LOOK_BATCH = 100
+SKEW = timedelta(minutes=1)
+"""How far the clocks of machines may differ before a mail waits for the next sweep."""
 
 
 class Found(NamedTuple):
@@ -54,6 +57,20 @@ def look() -> Found:
         for record in ForgetPassword.objects.select_related("user").filter(pk__in=found):
             signals.announce(signals.password_reset_requested, sender=ForgetPassword, record=record)
     return Found(len(rows), list(found))
+
+
+def find_beginning() -> None:
+    """Find where the queue begins, so that claims need not look before it; each sweep does.
+
+    While an old transaction is open, PostgreSQL keeps the index entries of all that has been settled since, and every
+    claim would pass over them. A mail with an earlier turn, by a clock that is behind, waits for the next sweep.
+    """
+    global _beginning
+    latest = timezone.now() - SKEW
+    _beginning = min(transitions.first_turn() or latest, latest)
+
+
+_beginning = transitions.LONG_AGO
 
 
 def send_due(
@@ -126,7 +143,8 @@ def _send(
     the database fails it, the batch stays in hand to be relieved.
     """
     claimed_at = timezone.now()
-    batch = Batch(transitions.claim(claimed_at, limit, pk=pk, in_turn=in_turn), claimed_at)
+    pks = transitions.claim(claimed_at, limit, pk=pk, in_turn=in_turn, since=_beginning)
+    batch = Batch(pks, claimed_at)
     _in_hand.add(batch)
     try:
         if on_claim:

@@ -141,6 +141,7 @@ class MailerThreads:
                         break  # whatever has come since has woken this thread again
                 if time.monotonic() - swept_at >= conf.MAIL_SWEEP_SECONDS:
                     swept_at = time.monotonic()
+                    mailer.find_beginning()
                     self.sweep()
                     self._beat(swept_at)
             close_old_connections()

@@ -175,6 +175,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='forgetpassword',
+            constraint=models.CheckConstraint(condition=models.Q(('mail_next_at', None), ('mail_turn_at__isnull', False), _connector='OR'), name='reset_next_try_has_a_turn'),
+        ),
+        migrations.AddConstraint(
+            model_name='forgetpassword',
             constraint=models.CheckConstraint(condition=models.Q(('reported_at', None), ('state', 'COMPLETED'), ('superseded_at__isnull', False), _connector='OR'), name='reset_reported_is_over'),
         ),
     ]
