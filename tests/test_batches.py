@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -40,9 +41,12 @@ def server(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def owed(make_user: Callable[..., Any]) -> list[ForgetPassword]:
     """Rows that have been looked up and owe a code, one for each address, the longest due first."""
-    for email in EMAILS:
+    for waits, email in zip(range(len(EMAILS), 0, -1), EMAILS, strict=True):
         make_user(email)
-        ForgetPassword.objects.create(email=email, email_digest=codes.address_digest(fold(email)))
+        due = timezone.now() - timedelta(milliseconds=waits)  # or a clock that stands still would leave the order open
+        ForgetPassword.objects.create(
+            email=email, email_digest=codes.address_digest(fold(email)), mail_next_at=due, mail_turn_at=due
+        )
     mailer.look()
     return list(ForgetPassword.objects.order_by("mail_next_at"))
 
