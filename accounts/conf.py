@@ -201,5 +201,7 @@ GUESSES_IN_A_ROW = 100
 MAX_PASSWORD_LENGTH = 1024
 """Code points. Far above the 64 that NIST SP 800-63B-4 wants accepted; it only bounds the work."""
 
+AWAY_SECONDS = 2
+"""When a client is asked to come again while the database is away."""
 MAX_BODY = 64 * 1024
 """Bytes; the longest honest request is a few kilobytes."""

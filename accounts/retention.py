@@ -25,7 +25,7 @@ from .querysets import ForgetPasswordQuerySet
 from .transitions import wipe
 
 BATCH = 500
-"""Rows of one transaction: some 20 ms of a database's work."""
+"""Rows of one transaction: some tens of milliseconds of a database's work, however many rows there are."""
 STILL_ACTING = REPORT_LIFETIME + timedelta(days=1)
 """How long after its last change a reset may still act by its report, with a day to spare."""
 LEAST_DAYS = 14

@@ -7,7 +7,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from .conf import conf
+from .conf import AWAY_SECONDS, conf
 from .exposition import exposition
 from .health import readiness
 
@@ -15,8 +15,6 @@ RESET_PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-RETRY_SECONDS = 2
-"""When to come again while the database is away."""
 
 
 @require_safe
@@ -46,7 +44,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     facts = readiness.facts()
     if facts["status"] != "unavailable":
         return JsonResponse(facts)
-    return JsonResponse(facts, status=503, headers={"Retry-After": RETRY_SECONDS})
+    return JsonResponse(facts, status=503, headers={"Retry-After": AWAY_SECONDS})
 
 
 @never_cache

@@ -558,17 +558,22 @@ BELOW = {
 }
 
 
+def failing_below(api: API, monkeypatch: pytest.MonkeyPatch, field: str, error: Exception) -> Any:
+    """The answer to a mutation whose use case raises this."""
+    verb, values = BELOW[field]
+    monkeypatch.setattr(reporting if verb == "report" else verbs, verb, Mock(side_effect=error))
+    input_type = field[0].upper() + field[1:] + "Input"
+    query = f"mutation M($input: {input_type}!) {{ {field}(input: $input) {{ __typename }} }}"
+    return api.post({"query": query, "variables": {"input": values}})
+
+
 @pytest.mark.parametrize("field", OPERATIONS)
 @pytest.mark.parametrize("kind", [RuntimeError, DatabaseError, ValueError, UnicodeEncodeError])
 def test_whatever_fails_below_a_mutation_is_masked_and_its_id_is_in_the_log(
     api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, field: str, kind: type[Exception]
 ) -> None:
-    verb, values = BELOW[field]
     error = kind("utf-8", SECRET_TEXT, 0, 1, SECRET_TEXT) if kind is UnicodeEncodeError else kind(SECRET_TEXT)
-    monkeypatch.setattr(reporting if verb == "report" else verbs, verb, Mock(side_effect=error))
-    input_type = field[0].upper() + field[1:] + "Input"
-    query = f"mutation M($input: {input_type}!) {{ {field}(input: $input) {{ __typename }} }}"
-    assert_masked(api.post({"query": query, "variables": {"input": values}}), field, caplog)
+    assert_masked(failing_below(api, monkeypatch, field, error), field, caplog)
 
 
 def test_whatever_fails_below_a_query_is_masked_and_its_id_is_in_the_log(
@@ -597,11 +602,7 @@ def assert_masked(response: Any, field: str, caplog: pytest.LogCaptureFixture) -
 def test_while_the_database_is_away_the_answer_is_a_503_that_says_when_to_come_again(
     api: API, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, field: str, kind: type[Exception]
 ) -> None:
-    verb, values = BELOW[field]
-    monkeypatch.setattr(reporting if verb == "report" else verbs, verb, Mock(side_effect=kind(SECRET_TEXT)))
-    input_type = field[0].upper() + field[1:] + "Input"
-    query = f"mutation M($input: {input_type}!) {{ {field}(input: $input) {{ __typename }} }}"
-    assert_away(api.post({"query": query, "variables": {"input": values}}), caplog)
+    assert_away(failing_below(api, monkeypatch, field, kind(SECRET_TEXT)), caplog)
 
 
 def test_so_is_the_answer_to_a_query_and_whatever_type_the_client_takes(

@@ -27,7 +27,7 @@ from strawberry.django.context import StrawberryDjangoContext
 from strawberry.django.views import GraphQLView as StrawberryView
 from strawberry.types import ExecutionResult
 
-from ..conf import MAX_BODY
+from ..conf import AWAY_SECONDS, MAX_BODY
 from .documents import PreparedDocument, prepare
 from .failures import RATE_LIMITED, UNAVAILABLE
 from .fields import handle_taking_fields
@@ -43,8 +43,9 @@ MAX_ACCEPT = 1000
 """Characters of an Accept header; browsers send 150. To read 60 kB took 100 ms of CPU, and servers let in more."""
 MAX_JSON_DEPTH = 64
 """Levels. Pythons differ in what their JSON reader can bear; no honest variables have more than three."""
-AWAY_SECONDS = 2
-"""When to come again while the database is away."""
+STATUSES = {RATE_LIMITED: 429, UNAVAILABLE: 503}
+"""Of errors that are answered without `data`, by their `code`: whoever overlooked one would take its null for a handle
+that was never issued."""
 ONLY_POST = {"Allow": "POST"}
 _STRICT_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
@@ -150,19 +151,12 @@ class NotExecuted(Exception):
 
 
 def _refuse_what_has_a_status(result: ExecutionResult) -> None:
-    """Raise the refusal of a field whose type has no member for it, or the outage, if there is one.
-
-    Without `data`: whoever overlooked the error would take its null for a handle that was never issued.
-    """
+    """Raise the refusal of a field whose type has no member for it, or the outage, if there is one."""
     for error in result.errors or ():
         extensions = error.extensions or {}
-        code = extensions.get("code")
-        if code == RATE_LIMITED:
-            wait = {"Retry-After": str(extensions["retryAfter"])}
-            raise RequestRefused(429, error.message, headers=wait, extensions=extensions)
-        if code == UNAVAILABLE:
-            wait = {"Retry-After": str(AWAY_SECONDS)}
-            raise RequestRefused(503, error.message, headers=wait, extensions=extensions)
+        if status := STATUSES.get(str(extensions.get("code"))):
+            wait = {"Retry-After": str(extensions.get("retryAfter", AWAY_SECONDS))}
+            raise RequestRefused(status, error.message, headers=wait, extensions=extensions)
 
 
 def _from_body(request: HttpRequest) -> Parameters:
