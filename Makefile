@@ -36,7 +36,9 @@ test: setup $(VENV)/dev.stamp $(AUDITS) ## Set up and run every test, on SQLite 
 setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
 	@:
 
-serve: setup ## The production server: no migration, no demo; see the README for what it needs
+serve: ## The production server, once set up: no installing, no migration, no demo; the README says what it needs
+	@test -x $(VENV)/bin/granian && test -e $(BUNDLE) && ! test requirements.txt -nt $(VENV)/run.stamp || { \
+		echo "make setup first: something is not installed, or requirements.txt has changed since." >&2; exit 1; }
 	@$(MAKE) --no-print-directory --jobs 2 checked collected
 	exec $(VENV)/bin/granian --interface asgi --http 1 --host $(HOST) --port $(PORT) --workers $(WORKERS) \
 		--backpressure 8192 --http1-header-read-timeout 5000 --http1-buffer-size 16384 \

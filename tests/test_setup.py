@@ -55,12 +55,12 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(clone: Path, *, fails: str = "nothing") -> tuple[int, str, list[str]]:
-    """Make the bundle: the exit code, what was said, and what npm was asked for."""
+def build(clone: Path, target: str = "web/dist/graphiql.js", *, fails: str = "nothing") -> tuple[int, str, list[str]]:
+    """Make the bundle, or another target: the exit code, what was said, and what npm was asked for."""
     log = clone / "log"
     log.write_text("")
     path = f"{clone / 'tools'}{os.pathsep}{os.environ['PATH']}"
-    command = ["make", "--no-print-directory", "web/dist/graphiql.js"]
+    command = ["make", "--no-print-directory", target]
     done = subprocess.run(
         command,
         cwd=clone,
@@ -106,3 +106,22 @@ def test_a_bundle_that_broke_off_is_not_taken_for_one(clone: Path) -> None:
     assert build(clone)[0] != 0
     npm.write_text(whole)
     assert build(clone) == (0, "", ["run --silent build"])
+
+
+def test_serve_installs_nothing_and_says_what_to_do_instead(clone: Path) -> None:
+    (clone / "requirements.txt").touch()
+    code, said, asked = build(clone, "serve")
+    assert (code != 0, asked) == (True, [])
+    assert said.startswith("make setup first: something is not installed")
+
+    for name in ("granian", "../run.stamp"):
+        path = clone / ".venv" / "bin" / name
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    assert build(clone, "serve")[0] != 0  # GraphiQL is not there
+    build(clone)
+    assert build(clone, "serve") == (0, "", [])
+
+    later = time.time() + 60
+    os.utime(clone / "requirements.txt", (later, later))
+    assert "requirements.txt has changed since" in build(clone, "serve")[1]
