@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from . import codes
+from . import codes, traces
 from .choices import EventKind, Mail, State, Status, WebhookEvent
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from .querysets import PERSONAL, ForgetPasswordQuerySet
@@ -52,6 +52,13 @@ class ForgetPassword(models.Model):
     locale = models.CharField(max_length=35, blank=True)
     client_ip = models.GenericIPAddressField(null=True, blank=True)
     user_agent = models.CharField(max_length=200, blank=True)
+    traceparent = models.CharField(
+        max_length=55,
+        default=traces.current,
+        blank=True,
+        editable=False,
+        help_text="The trace that the request belongs to, by W3C Trace Context; empty where nobody traces.",
+    )
 
     state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
     attempts = models.PositiveSmallIntegerField(default=0)

@@ -67,7 +67,7 @@ def lock_waiting(limit: int) -> list[ForgetPassword]:
 
 @partial(Select, ForgetPassword)
 def _locked_waiting(limit: Structure) -> Any:
-    rows = ForgetPassword.objects.not_looked().only("pk", "email")
+    rows = ForgetPassword.objects.not_looked().only("pk", "email", "traceparent")
     return rows.select_for_update(skip_locked=True, of=("self",))[:limit]
 
 

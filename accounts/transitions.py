@@ -315,7 +315,7 @@ def revive(rows: ForgetPasswordQuerySet, now: datetime) -> int:
 
 def wipe(rows: models.QuerySet[Any]) -> int:
     """Forget whom old resets were for, and who asked; a dead mail, which would have no address, is due no more."""
-    return rows.update(email="", client_ip=None, user_agent="", idempotency_digest=None, **NOTHING_DUE)
+    return rows.update(email="", client_ip=None, user_agent="", traceparent="", idempotency_digest=None, **NOTHING_DUE)
 
 
 def _latest() -> Q:

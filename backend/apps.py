@@ -1,4 +1,4 @@
-"""The admin as this project has it."""
+"""The admin as this project has it, and what begins when all apps are ready."""
 
 from django.contrib.admin import apps
 
@@ -8,6 +8,7 @@ class AdminConfig(apps.AdminConfig):
 
     def ready(self) -> None:
         super().ready()
-        from . import logins
+        from . import logins, tracing
 
         logins.connect()
+        tracing.start()

@@ -25,6 +25,7 @@ from django.urls import Resolver404, resolve
 from structlog.dev import ConsoleRenderer
 
 from accounts.tracebacks import describe, name_of
+from accounts.traces import trace_id
 
 Event = dict[str, Any]
 
@@ -95,6 +96,8 @@ def _event_of(record: logging.LogRecord) -> Event:
     """What the line says, in its order: FIRST, then the facts."""
     facts = dict(record.msg) if isinstance(record.msg, dict) else {"event": record.getMessage()}
     facts |= context.get()
+    if trace := trace_id():
+        facts["trace"] = trace
     _tell_of_django(record, facts)
     if record.exc_info and (error := record.exc_info[1]):
         facts["exception"] = describe(error)

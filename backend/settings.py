@@ -10,7 +10,7 @@ from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
 
 from accounts.conf import MAX_BODY
-from backend import logs
+from backend import logs, tracing
 from backend.environment import Environment, mail_domain
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -246,6 +246,9 @@ if METRICS_TOKEN:
     # Read when the library is loaded: where the processes of this machine count.
     counts = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(VAR_DIR / "metrics")))
     counts.mkdir(parents=True, exist_ok=True)
+
+if (variable := tracing.endpoint()) and not tracing.is_installed():
+    env.problem(variable, f"Tracing needs packages that are not installed: {tracing.PACKAGES}.")
 
 RETENTION_DAYS = env.number("RETENTION_DAYS", 90, least=0, most=36_500)
 RETENTION_PERSONAL_DAYS = env.number("RETENTION_PERSONAL_DAYS", 30, least=8, most=36_500)

@@ -133,7 +133,7 @@ def test_no_file_of_the_wheel_names_a_package_of_this_project(wheel: Path) -> No
 def test_what_only_some_need_is_an_extra(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         metadata = Parser().parsestr(archive.read("account_recovery-0.1.0.dist-info/METADATA").decode())
-    assert metadata.get_all("Provides-Extra") == ["anymail", "celery", "postgres", "redis"]
+    assert metadata.get_all("Provides-Extra") == ["anymail", "celery", "opentelemetry", "postgres", "redis"]
     needed = [each for each in metadata.get_all("Requires-Dist") or () if "extra ==" not in each]
     assert not any(each.startswith(("celery", "redis", "psycopg", "granian", "django-anymail")) for each in needed)
 

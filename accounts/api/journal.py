@@ -17,7 +17,7 @@ from strawberry.schema.schema_converter import field_contains_type
 from strawberry.types import get_object_definition
 from strawberry.types.field import StrawberryField
 
-from .. import codes
+from .. import codes, traces
 from ..addresses import clean_address, fold
 from ..exceptions import (
     InvalidCode,
@@ -48,6 +48,10 @@ class Journal(FieldExtension):
         self._tells_of_limits = field_contains_type(field, RateLimitedError)
 
     def resolve(self, next_: Any, source: Any, info: strawberry.Info, **kwargs: Any) -> Any:
+        with traces.verb(info.field_name, info.context.request.headers):
+            return self._resolve(next_, source, info, **kwargs)
+
+    def _resolve(self, next_: Any, source: Any, info: strawberry.Info, **kwargs: Any) -> Any:
         facts = {"verb": info.field_name, **_asked(kwargs)}
         try:
             result = next_(source, info, **kwargs)
@@ -59,7 +63,7 @@ class Journal(FieldExtension):
         except Exception as error:  # noqa: BLE001 (told to the client by an id)
             # What it was, and the way to it, stands in the line that has its errorId.
             logger.error({"event": "verb failed", **facts, "outcome": type(error).__name__})  # noqa: TRY400
-            OPERATIONS.labels(info.field_name, "failed").inc()
+            _count(facts, "failed")
             raise unexpected(error, info.field_name) from None
         _done(facts, result)
         return result
@@ -102,7 +106,7 @@ def _done(facts: dict[str, Any], result: Any) -> None:
         facts |= {"record": claimed} if result is not None else {"claimed": claimed}
     elif isinstance(pk := getattr(record, "pk", None), uuid.UUID):
         facts |= {"record": pk}
-    OPERATIONS.labels(facts["verb"], "done" if result is not None else UnknownRequest.__name__).inc()
+    _count(facts, "done" if result is not None else UnknownRequest.__name__)
     if result is None:
         logger.warning({"event": "verb refused", **facts, "outcome": UnknownRequest.__name__})
     else:
@@ -115,11 +119,17 @@ def _refused(facts: dict[str, Any], refused: RecoveryError) -> None:
     if isinstance(refused, InvalidCode | PasswordRejected) and facts.get("claimed"):
         # Neither is said before handle or token have been believed.
         facts["record"] = facts.pop("claimed")
-    OPERATIONS.labels(facts["verb"], type(refused).__name__).inc()
+    _count(facts, type(refused).__name__)
     if isinstance(refused, RateLimited):
         REFUSALS.labels(refused.limit).inc()
     level = logging.WARNING if _is_suspicious(refused) else logging.INFO
     logger.log(level, {"event": "verb refused", **facts, "outcome": type(refused).__name__, **_reason(refused)})
+
+
+def _count(facts: dict[str, Any], outcome: str) -> None:
+    OPERATIONS.labels(facts["verb"], outcome).inc()
+    known = {name: facts[name] for name in ("record",) if name in facts}
+    traces.note(outcome=outcome, **known)
 
 
 def _reason(refused: RecoveryError) -> dict[str, Any]:

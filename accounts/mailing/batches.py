@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from .. import records, signals, transitions
+from .. import records, signals, traces, transitions
 from ..addresses import fold
 from ..choices import EventKind, Mail, WebhookEvent
 from ..conf import conf
@@ -67,6 +67,7 @@ class Batch:
         self._claimed_at = claimed_at
         self._begun = self._marked = time.monotonic()
         self._sending: ForgetPassword | None = None
+        self._sending_since = traces.now()
         self._unmarked: list[_Outcome] = []
         self._lock = threading.Lock()
 
@@ -75,6 +76,7 @@ class Batch:
         with self._lock:
             may_begin = self._waiting and time.monotonic() - self._begun < BATCH_SECONDS
             self._sending = self._waiting.pop(0) if may_begin else None
+            self._sending_since = traces.now()
             return self._sending
 
     def send(self, record: ForgetPassword, connection: Connection) -> None:
@@ -170,6 +172,7 @@ class Batch:
         return bool(records)
 
     def _done(self, outcome: _Outcome) -> None:
+        self._trace(outcome.record, outcome.kind, outcome.reason)
         with self._lock:
             self._sending = None
             self._unmarked.append(outcome)
@@ -201,6 +204,8 @@ class Batch:
         self, record: ForgetPassword, reason: str, *, error: str, retry_at: datetime | None, now: datetime
     ) -> None:
         """Release the claim and write down why; tell of it where the mail is dead."""
+        kind = EventKind.MAIL_FAILED if retry_at else EventKind.MAIL_DEAD
+        self._trace(record, kind, reason)
         with self._lock:
             self._sending = None
         with transaction.atomic():
@@ -213,12 +218,15 @@ class Batch:
                 now=now,
                 behind=_behind(record),
             ):
-                kind = EventKind.MAIL_FAILED if retry_at else EventKind.MAIL_DEAD
                 PasswordResetEvent.write(record.pk, kind, reason)
                 MAILS.labels(record.mail_due, kind.lower()).inc()
                 if not retry_at:
                     mail = {"mail": str(record.mail_due), "reason": reason}
                     webhooks.tell(WebhookEvent.UNDELIVERED, record.pk, **mail)
+
+    def _trace(self, record: ForgetPassword, kind: EventKind, reason: str) -> None:
+        facts = {"record": record.pk, "mail": record.mail_due, "outcome": kind.lower(), "reason": reason}
+        traces.step("mail", record.traceparent, self._sending_since, **facts)
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
         by_mail = defaultdict(list)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from .. import records, signals, transitions
+from .. import records, signals, traces, transitions
 from ..choices import EventKind, WebhookEvent
 from ..hooks import webhooks
 from ..lookup import Mailbox, find_mailboxes
@@ -39,6 +39,7 @@ def look() -> Found:
     """Look up the accounts of the oldest new records, and show all of them SENT in one commit."""
     if not records.is_any_waiting():  # the usual case, which must not take SQLite's one write lock
         return Found(0, [])
+    began = traces.now()
     with transaction.atomic():
         rows = records.lock_waiting(LOOK_BATCH)
         now = timezone.now()  # before the look-up, so that the shown time does not tell how long it took
@@ -53,6 +54,8 @@ def look() -> Found:
             ]
         )
         webhooks.tell_all(WebhookEvent.REQUESTED, {pk: {} for pk in found})
+    for row in rows:
+        traces.step("look up", row.traceparent, began, record=row.pk, outcome=found[row.pk].reason or "found")
     if signals.password_reset_requested.has_listeners(ForgetPassword):
         for record in ForgetPassword.objects.select_related("user").filter(pk__in=found):
             signals.announce(signals.password_reset_requested, sender=ForgetPassword, record=record)

@@ -7,6 +7,7 @@ from django.db import migrations, models
 
 from ..codes import new_seed
 from ..conf import conf
+from ..traces import current
 
 
 class Migration(migrations.Migration):
@@ -50,6 +51,7 @@ class Migration(migrations.Migration):
                 ('locale', models.CharField(blank=True, max_length=35)),
                 ('client_ip', models.GenericIPAddressField(blank=True, null=True)),
                 ('user_agent', models.CharField(blank=True, max_length=200)),
+                ('traceparent', models.CharField(blank=True, default=current, editable=False, help_text='The trace that the request belongs to, by W3C Trace Context; empty where nobody traces.', max_length=55)),
                 ('state', models.CharField(choices=[('QUEUED', 'Queued'), ('SENT', 'Sent'), ('VERIFIED', 'Verified'), ('COMPLETED', 'Completed'), ('CANCELLED', 'Cancelled')], default='QUEUED', max_length=9)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('generation', models.PositiveIntegerField(default=0, help_text='Which code of this reset is the current one.')),
