@@ -11,7 +11,7 @@ import threading
 import time
 from datetime import timedelta
 
-from django.db import Error, connections, router
+from django.db import Error, connections, router, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
@@ -30,6 +30,13 @@ BEHIND_SECONDS = 60
 BROKER_SECONDS = 1.0
 PROBE = "readiness"
 """The row that is written to find out whether the database takes writes: all processes share it."""
+SPILL = """
+SET LOCAL work_mem = '64kB';
+SET LOCAL temp_tablespaces = '';
+SELECT count(*) FROM generate_series(1, 20000)
+"""
+"""Needs some 300 kB of PostgreSQL's disk for a moment. A write alone can find room in a page that is there already, and
+then all is well here while most requests fail."""
 OK = "ok"
 REASONS = {
     "25006": "read-only",
@@ -80,7 +87,7 @@ class Readiness:
         return self._summed_up(database=OK, mailer=mailer, codes=OK if rules.codes_are_served() else "stopped", **more)
 
     def _ask_database(self) -> str:
-        """Whether it has all of its tables and takes a write; raises what it raises."""
+        """Whether it has all of its tables, takes a write, and has room for more; raises what it raises."""
         alias = router.db_for_write(ForgetPassword)
         if not self._is_migrated:
             executor = MigrationExecutor(connections[alias])
@@ -88,6 +95,9 @@ class Readiness:
                 return "not migrated"
             self._is_migrated = True
         Heartbeat.beat(PROBE, timezone.now())
+        if connections[alias].vendor == "postgresql":
+            with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+                cursor.execute(SPILL)
         return OK
 
     def _summed_up(self, **facts: str) -> dict[str, str]:

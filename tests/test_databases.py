@@ -160,6 +160,21 @@ def is_well(web: Running) -> bool:
     return get(web, "/readyz").status_code == 200
 
 
+def files_spilled(server: Postgres) -> int:
+    with psycopg.connect(server.url) as connection:
+        found = connection.execute("SELECT temp_files FROM pg_stat_database WHERE datname = 'replaced'").fetchone()
+        assert found is not None
+        return int(found[0])
+
+
+def test_a_probe_needs_room_on_the_disk(replaced: Site, server: Postgres) -> None:
+    """What happens where there is none is a drill: `drills failures`."""
+    with replaced.serving(workers=1) as web:
+        before = files_spilled(server)
+        assert is_well(web)
+        wait_until(lambda: files_spilled(server) > before)
+
+
 @pytest.mark.parametrize("dispatch", ["thread", "none"])
 def test_once_a_database_takes_writes_again_so_does_everybody(replaced: Site, server: Postgres, dispatch: str) -> None:
     """Requests, Look and senders alike: nobody keeps a connection that was made while it took none."""
