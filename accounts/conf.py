@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.urls import get_script_prefix, reverse
@@ -120,6 +121,13 @@ class RecoverySettings:
     """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
     again. Where the broker has failed for as long, the process that sweeps mails it."""
 
+    BRAND_NAME: str = ""
+    """What people call the service; empty: the host of PUBLIC_URL."""
+    SIGN_IN_URL: str = ""
+    """Where people sign in once their password is changed; empty: nobody is led there."""
+    SUPPORT_EMAIL: str = ""
+    """Whom to ask for help; empty: nobody is named."""
+
     DIGEST_KEY: str = ""
     """The key of address digests, so that counts and searches survive a new SECRET_KEY; empty: that key."""
 
@@ -159,6 +167,10 @@ class RecoverySettings:
     @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.MAIL_LEASE_SECONDS)
+
+    @property
+    def brand_name(self) -> str:
+        return self.BRAND_NAME or urlsplit(self.PUBLIC_URL).hostname or ""
 
     @property
     def reset_page(self) -> str:

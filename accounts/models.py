@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import models
@@ -15,6 +15,13 @@ from .choices import EventKind, Mail, State, Status, WebhookEvent
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
 from .querysets import PERSONAL, ForgetPasswordQuerySet
 from .statements import Insert
+
+POLLS = (
+    (timedelta(minutes=1), timedelta(seconds=2)),
+    (timedelta(minutes=10), timedelta(seconds=5)),
+    (timedelta.max, timedelta(seconds=15)),
+)
+"""Up to which age of the latest mail a page asks how often. Two pages of a reset are within the limit of its handle."""
 
 
 class ForgetPassword(models.Model):
@@ -190,6 +197,11 @@ class ForgetPassword(models.Model):
     @property
     def resend_available_at(self) -> datetime:
         return self.mail_asked_at + conf.cooldown
+
+    def poll_after(self, now: datetime) -> timedelta:
+        """How long its holder's page should wait before it asks again: the longer, the older its latest mail is."""
+        age = now - self.mail_asked_at
+        return next(pause for until, pause in POLLS if age < until)
 
     @property
     def token_expires_at(self) -> datetime | None:

@@ -12,7 +12,7 @@ from .exposition import exposition
 from .health import readiness
 
 RESET_PAGE_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -24,7 +24,8 @@ def reset_page(request: HttpRequest) -> HttpResponse:
     Some mail programs encode the `#`, and then it does come here, in the path. It is not looked at: the page's script
     takes it from there, as it does from the fragment.
     """
-    response = render(request, "account_recovery/reset.html")
+    named = {"brand": conf.brand_name, "sign_in_url": conf.SIGN_IN_URL, "support_email": conf.SUPPORT_EMAIL}
+    response = render(request, "account_recovery/reset.html", named)
     response["Content-Security-Policy"] = RESET_PAGE_CSP
     response["Cache-Control"] = "no-store"
     return response

@@ -177,6 +177,14 @@ class Environment(FileAwareEnv):
         """A web_url, or one with a route in its fragment, such as https://app.example.com/#/reset; or empty."""
         return self._parsed(variable, "", _page)
 
+    def address(self, variable: str) -> str:
+        """An email address, such as help@example.com; or empty."""
+        text = self.str(variable, "") or ""
+        if text and not re.fullmatch(r"[^\s@<>\"]+@[^\s@<>\"]+", text):
+            self.problem(variable, "Not an email address, such as help@example.com.")
+            return ""
+        return text
+
     def database(self, variable: str, default: str) -> dict[str, Any]:
         """A database URL such as postgres://user:password@host:5432/name?sslmode=require.
 

@@ -51,6 +51,9 @@ if not PUBLIC_URL:
             "PUBLIC_URL", "Required unless DEBUG is on: mailed links are built from it, never from a Host header."
         )
 FRONTEND_RESET_URL = env.page("FRONTEND_RESET_URL")
+BRAND_NAME = env.str("BRAND_NAME", "") or ""
+SIGN_IN_URL = env.page("SIGN_IN_URL")
+SUPPORT_EMAIL = env.address("SUPPORT_EMAIL")
 
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or ""])
 if DEBUG:

@@ -31,6 +31,8 @@ BAD = {
     "SECRET_KEY": "hunter2-key",
     "PUBLIC_URL": "accounts.example.com",
     "FRONTEND_RESET_URL": "https://app.example.com/reset#here",
+    "SIGN_IN_URL": "example.com/login",
+    "SUPPORT_EMAIL": "ask us",
     "PORT": "eighty",
     "WORKERS": "0",
     "LOG_LEVEL": "loud",

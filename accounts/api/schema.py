@@ -27,6 +27,7 @@ from .types import (
     CheckResetTokenSuccess,
     PasswordPolicy,
     PasswordReset,
+    PasswordRule,
     ReportPasswordResetInput,
     ReportPasswordResetPayload,
     ReportPasswordResetSuccess,
@@ -73,7 +74,8 @@ class Query:
             cooldown_seconds=conf.PASSWORD_RESET_COOLDOWN,
             min_password_length=conf.PASSWORD_MIN_LENGTH,
             max_password_length=MAX_PASSWORD_LENGTH,
-            rules=policy.rules(),
+            rules=[rule.text for rule in policy.rules()],
+            checklist=[PasswordRule(text=rule.text, codes=list(rule.codes)) for rule in policy.rules()],
         )
 
 

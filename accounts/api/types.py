@@ -79,6 +79,10 @@ class PasswordReset:
     def resend_available_at(self, record: Record) -> datetime:
         return record.resend_available_at
 
+    @strawberry.field(description="How long a waiting page should let pass before it asks for the status again.")
+    def poll_after_seconds(self, record: Record) -> int:
+        return int(record.poll_after(timezone.now()).total_seconds())
+
 
 def _attempts_left(record: models.ForgetPassword) -> int:
     """Asked once for each record of an answer, although two fields need it."""
@@ -86,6 +90,14 @@ def _attempts_left(record: models.ForgetPassword) -> int:
     if known is None:
         known = vars(record)["_attempts_left"] = verbs.attempts_left(record, timezone.now())
     return cast(int, known)
+
+
+@strawberry.type(description="One rule of the policy, for a list that is ticked off while somebody types.")
+class PasswordRule:
+    text: str = strawberry.field(description="The rule in a sentence.")
+    codes: list[str] = strawberry.field(
+        description="The codes of the violations that break it; none where a validator of the site's own says nothing."
+    )
 
 
 @strawberry.type(description="What a new password must satisfy and how codes look, for forms that say so up front.")
@@ -102,6 +114,9 @@ class PasswordPolicy:
     min_password_length: int = strawberry.field(description="Code points, after NFC.")
     max_password_length: int = strawberry.field(description="Code points, after NFC.")
     rules: list[str] = strawberry.field(description="The policy in sentences, to show beside the field.")
+    checklist: list[PasswordRule] = strawberry.field(
+        description="The same sentences, with the codes of what breaks them."
+    )
 
 
 # --- Inputs ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from django.contrib.auth import password_validation
@@ -94,9 +94,31 @@ def strength(password: str, user: Any = None) -> int:
         return min(_score(password), _score(rest)) if found else _score(password)
 
 
-def rules() -> list[str]:
+class Rule(NamedTuple):
+    """A validator in a sentence, and the codes of the violations that it finds; none where it does not tell them."""
+
+    text: str
+    codes: tuple[str, ...]
+
+
+def rules() -> list[Rule]:
     """The policy in sentences, one for each validator."""
-    return [str(validator.get_help_text()) for validator in get_default_password_validators()]
+    validators = get_default_password_validators()
+    return [Rule(str(each.get_help_text()), _codes_of(type(each))) for each in validators]
+
+
+_DJANGOS: dict[type, tuple[str, ...]] = {
+    password_validation.MinimumLengthValidator: ("password_too_short",),
+    password_validation.UserAttributeSimilarityValidator: ("password_too_similar",),
+    password_validation.CommonPasswordValidator: ("password_too_common",),
+    password_validation.NumericPasswordValidator: ("password_entirely_numeric",),
+}
+
+
+def _codes_of(validator: type) -> tuple[str, ...]:
+    """What a validator says in its `codes`, or what Django's own are known to find."""
+    told = (getattr(each, "codes", None) or _DJANGOS.get(each) for each in validator.__mro__)
+    return tuple(next(filter(None, told), ()))
 
 
 def context_words(user: Any = None) -> frozenset[str]:
@@ -112,6 +134,8 @@ def context_words(user: Any = None) -> frozenset[str]:
 
 class MaximumLengthValidator:
     """Bounds the work of hashing; far above any length that a person or a password manager would choose."""
+
+    codes = ("password_too_long",)
 
     def validate(self, password: str, user: Any = None) -> None:
         if len(password) > MAX_PASSWORD_LENGTH:
@@ -146,6 +170,8 @@ class ContextValidator:
     Such a word may well be part of a password: what it leaves must be strong by itself.
     """
 
+    codes = ("password_contextual",)
+
     def validate(self, password: str, user: Any = None) -> None:
         rest, found = _without(password[:MAX_PASSWORD_LENGTH], context_words(user))
         if found and _score(rest) < MIN_SCORE:
@@ -161,6 +187,8 @@ class ContextValidator:
 
 class StrengthValidator:
     """Refuses what a guesser would try early: names, dates, keyboard rows, repetitions, and common words in a row."""
+
+    codes = ("password_too_weak",)
 
     def validate(self, password: str, user: Any = None) -> None:
         if _score(password) < MIN_SCORE:

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 class PwnedPasswordValidator:
     """Refuses what has been seen in a data breach, as long as the service can be asked."""
 
+    codes = ("password_pwned",)
+
     def validate(self, password: str, user: Any = None) -> None:
         if service.knows(password):
             raise ValidationError(

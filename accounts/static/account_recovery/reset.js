@@ -1,187 +1,350 @@
-// The page behind a mailed link: the secret comes in the fragment, which no server sees, and leaves in a POST alone.
-const $ = (id) => document.getElementById(id);
-const forms = document.querySelectorAll("form");
-const texts = Object.fromEntries([...$("texts").content.children].map(({ id, textContent }) => [id, textContent]));
+// The page behind a mailed link, and the way to one. It speaks the public API alone.
+//
+// One screen is shown at a time. Which reset was asked for outlives a reload of this tab; a token never does, and it
+// stands in no address for longer than it takes to read it.
 
+import * as api from "./api.js";
+import * as kept from "./kept.js";
+import { Advice } from "./password.js";
+import { addressIn, digitsIn } from "./typed.js";
+
+const $ = (id) => document.getElementById(id);
+const main = document.querySelector("main");
+const screens = [...main.querySelectorAll("section")];
+const texts = Object.fromEntries([...$("texts").content.children].map(({ id, textContent }) => [id, textContent]));
+const advice = new Advice(texts);
+
+/** Screens that wait for something, so that the status may change what is shown. */
+const WAITING = ["prove", "locked", "expired"];
+/** Screens that take the place of what was there, so that "back" leads to what was before it. */
+const VERDICTS = ["locked", "expired", "used", "over", "reopen", "done", "heard"];
+
+let shown = "";
 let token = "";
 let reportToken = "";
-let requestId = "";
+let reset = kept.read();
+let codeLength = 0;
 let intention = null;
-let unanswered = false;
-const title = document.title;
+let late = false;
+let busy = false;
+let tried = "";
+let retry = null;
+let lostAnswer = "";
+let polling = 0;
 
-function say(text, { bad = false, strong = "" } = {}) {
+// --- What is shown ---------------------------------------------------------------------------------------------------
+
+function say(text, bad = false) {
   $("say").classList.toggle("bad", bad);
-  $("say").replaceChildren(text);
-  if (strong) $("say").append(" ", Object.assign(document.createElement("strong"), { textContent: strong }));
-}
-
-function show(shown) {
-  for (const form of forms) form.hidden = form !== shown;
-  // What a reload will find, which forgets everything else: that something was begun here, and nothing of it.
-  history.replaceState(shown && shown !== $("ask") ? shown.id : null, "");
-  if (shown) document.title = document.querySelector("h1").textContent = shown.dataset.title ?? title;
-  shown?.querySelector("input:not([hidden])")?.focus();
+  $("say").textContent = text;
 }
 
 function refuse(text, input) {
-  say(text, { bad: true });
+  say(text, true);
   input?.setAttribute("aria-invalid", "true");
   input?.focus();
+  input?.select();
 }
 
-async function graphql(query, input) {
-  const response = await fetch(document.querySelector("main").dataset.endpoint, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/graphql-response+json" },
-    credentials: "omit",
-    body: JSON.stringify({ query, variables: input && { input } }),
+/** Show a screen and leave the history alone. */
+function show(screen) {
+  shown = screen;
+  $("waiting").hidden = true;
+  for (const each of screens) each.hidden = each.id !== screen;
+  hidePassword();
+  say("");
+  const heading = $(screen).querySelector("h1");
+  heading.after($("say"));
+  document.title = `${heading.textContent} · ${main.dataset.brand}`;
+  showSteps(screen);
+  tick();
+  const field = $(screen).querySelector("input:not([hidden])");
+  (field ?? heading).focus();
+}
+
+/** Go on to a screen, by an entry of its own in the history unless it is a verdict. */
+function go(screen) {
+  const isNew = shown && screen !== history.state?.screen && !VERDICTS.includes(screen);
+  history[isNew ? "pushState" : "replaceState"]({ screen }, "");
+  show(screen);
+  poll();
+}
+
+function showSteps(screen) {
+  const steps = [...document.querySelectorAll(".steps li")];
+  const now = steps.findIndex((step) => step.dataset.steps.split(" ").includes(screen));
+  document.querySelector(".steps").hidden = now < 0;
+  steps.forEach((step, number) => {
+    step.className = number < now ? "past" : "";
+    step.toggleAttribute("aria-current", number === now);
+    if (number === now) step.setAttribute("aria-current", "step");
   });
-  const { data } = await response.json();
-  if (!data) throw new Error(`HTTP ${response.status}`);
-  return data;
 }
 
-function whenSent(form, task) {
-  form.addEventListener("submit", async (event) => {
+function hidePassword(hidden = true) {
+  $("password").type = hidden ? "password" : "text";
+  $("show").setAttribute("aria-pressed", String(!hidden));
+  $("show").textContent = hidden ? texts.showit : texts.hideit;
+}
+
+/** Have a form or a button do its task, with its fields as they are until there is an answer. */
+async function working(element, task) {
+  if (busy) return;
+  busy = true;
+  const fields = element.querySelectorAll("input:not([readonly])");
+  const button = element.matches("button") ? element : element.querySelector("button:not([type=button])");
+  for (const field of fields) field.readOnly = true;
+  button.setAttribute("aria-disabled", "true");
+  button.classList.add("busy");
+  hidePassword();
+  // Emptied first: a second refusal in the same words is news as well, and has to be announced.
+  say("");
+  try {
+    await task();
+  } catch (error) {
+    interrupt(error, () => working(element, task));
+  } finally {
+    busy = false;
+    for (const field of fields) field.readOnly = false;
+    button.removeAttribute("aria-disabled");
+    button.classList.remove("busy");
+    tick();
+  }
+}
+
+/** Nobody has answered: say why, and go on from there when asked to, or when there is a network again. */
+function interrupt(error, again) {
+  const before = shown;
+  const isOffline = !navigator.onLine;
+  retry = () => {
+    retry = null;
+    if (before) show(before);
+    again();
+  };
+  show(isOffline ? "offline" : "away");
+  $("incident").hidden = !error.requestId;
+  $("incident").querySelector("code").textContent = error.requestId ?? "";
+}
+
+function whenSent(screen, task) {
+  const form = $(screen).querySelector("form");
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const button = form.querySelector("button");
-    if (button.disabled) return;
-    button.disabled = true;
-    // Emptied first: a second refusal in the same words is news as well, and has to be announced.
-    say("");
-    try {
-      await task();
-    } catch {
-      refuse(texts.broken);
-    } finally {
-      button.disabled = false;
-    }
+    working(form, task);
   });
   form.addEventListener("input", ({ target }) => target.removeAttribute("aria-invalid"));
 }
 
-whenSent($("ask"), async () => {
-  const email = $("email").value;
-  // Sent again after an answer that got lost, the key brings that answer instead of a second mail.
+function whenPressed(selector, task) {
+  for (const button of main.querySelectorAll(selector)) {
+    button.addEventListener("click", () => button.ariaDisabled !== "true" && task(button));
+  }
+}
+
+// --- The reset that is under way -------------------------------------------------------------------------------------
+
+function remember(facts) {
+  reset = { ...reset, ...facts };
+  kept.keep(facts);
+  tell();
+}
+
+/** Write what is known of the reset wherever it stands on the page. */
+function tell() {
+  for (const each of main.querySelectorAll(".address")) each.textContent = reset.email ?? "";
+  for (const each of main.querySelectorAll(".phrase")) each.textContent = reset.matchPhrase ?? "";
+  $("account").value = reset.email ?? "";
+  if (left(reset.expiresAt) > 0) late = false;
+}
+
+function forget() {
+  token = "";
+  kept.forget();
+  // The address stays in its field, so that nobody types it twice.
+  reset = { email: reset.email };
+  tell();
+  $("email").value = reset.email ?? "";
+}
+
+/** Seconds until then, by the server's clock. */
+function left(moment) {
+  return moment ? Math.ceil((Date.parse(moment) - Date.now() - api.skew) / 1000) : 0;
+}
+
+function minutes(seconds) {
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+/** Bring the clocks up to date; each second. */
+function tick() {
+  const works = left(reset.expiresAt);
+  if (works > 0) $("clock").textContent = texts.lasts.replace("%s", minutes(works));
+  else if (reset.expiresAt && shown === "prove" && !late && !busy) return go("expired");
+  const pause = left(reset.resendAvailableAt);
+  for (const button of main.querySelectorAll(".again")) {
+    button.textContent = pause > 0 ? texts.againin.replace("%s", minutes(pause)) : texts.again;
+    if (!busy) button.ariaDisabled = String(pause > 0);
+  }
+}
+
+function poll(after = reset.pollAfterSeconds ?? 2) {
+  clearTimeout(polling);
+  if (WAITING.includes(shown) && reset.requestId && !document.hidden) polling = setTimeout(look, 1000 * after);
+}
+
+/** Ask where the reset stands: it may have been completed from the email, in another tab or on a phone. */
+async function look() {
+  const asked = reset.requestId;
+  const found = await api.status(asked).catch(() => undefined);
+  if (found !== undefined && asked === reset.requestId && WAITING.includes(shown) && !busy) heed(found);
+  poll();
+}
+
+function heed(found) {
+  if (!found || found.status === "CANCELLED") {
+    forget();
+    return go("over");
+  }
+  remember(found);
+  tick();
+  if (found.status === "COMPLETED") finish();
+  else if (found.status === "LOCKED" && shown !== "locked") go("locked");
+  else if (found.status === "EXPIRED" && shown === "prove" && !late) go("expired");
+}
+
+function finish() {
+  forget();
+  $("choose").querySelector("form").reset();
+  go("done");
+}
+
+// --- What can be done ------------------------------------------------------------------------------------------------
+
+whenSent("ask", async () => {
+  const email = addressIn($("email").value);
+  // Sent again after an answer that got lost, the key brings that answer instead of a second email.
   if (intention?.email !== email) intention = { email, key: newKey() };
-  const { requestPasswordReset: answer } = await graphql(
-    `mutation Ask($input: RequestPasswordResetInput!) {
-      requestPasswordReset(input: $input) {
-        ... on RequestPasswordResetSuccess { reset { requestId matchPhrase } }
-        ... on Error { message }
-      }
-    }`,
-    { email, idempotencyKey: intention.key },
-  );
+  const answer = await api.requestReset({ email, idempotencyKey: intention.key });
   intention = null;
   if (!answer.reset) return refuse(answer.message, $("email"));
-  requestId = answer.reset.requestId;
-  $("account").value = email;
-  show($("prove"));
-  say(texts.mailed, { strong: answer.reset.matchPhrase });
+  token = tried = $("code").value = "";
+  late = false;
+  remember({ ...answer.reset, email });
+  await prove();
 });
 
-whenSent($("prove"), async () => {
-  const { verifyPasswordResetCode: answer } = await graphql(
-    `mutation Prove($input: VerifyPasswordResetCodeInput!) {
-      verifyPasswordResetCode(input: $input) {
-        __typename
-        ... on VerifyPasswordResetCodeSuccess { resetToken }
-        ... on InvalidCodeError { attemptsLeft }
-        ... on Error { message }
-      }
-    }`,
-    { requestId, code: $("code").value },
-  );
+async function prove() {
+  codeLength ||= (await api.policy().catch(() => null))?.codeLength ?? 0;
+  go("prove");
+}
+
+whenSent("prove", async () => {
+  const digits = digitsIn($("code").value);
+  if (digits) $("code").value = digits;
+  tried = digits;
+  const answer = await api.verify({ requestId: reset.requestId, code: $("code").value });
   if (answer.resetToken) {
     token = answer.resetToken;
     $("code").value = "";
     return choose();
   }
   if (answer.attemptsLeft > 0) return refuse(`${answer.message}\n${texts.tries} ${answer.attemptsLeft}`, $("code"));
-  if (answer.__typename !== "RateLimitedError") show($("ask"));
-  refuse(answer.message);
+  if (answer.attemptsLeft === 0) return go("locked");
+  if (answer.__typename === "RateLimitedError") return refuse(answer.message, $("code"));
+  forget();
+  go("over");
 });
 
-whenSent($("choose"), async () => {
-  const { resetPassword: answer } = await graphql(
-    `mutation Choose($input: ResetPasswordInput!) {
-      resetPassword(input: $input) {
-        __typename
-        ... on Error { message }
-        ... on PasswordRejectedError { violations { message } }
-      }
-    }`,
-    { resetToken: token, newPassword: $("password").value },
-  );
-  if (answer.__typename === "ResetPasswordSuccess") {
-    token = "";
-    $("choose").reset();
-    show(null);
-    return say(texts.changed);
-  }
-  if (answer.__typename === "InvalidResetTokenError") {
-    show($("ask"));
-    return refuse(answer.message);
-  }
-  const reasons = answer.violations?.map((violation) => violation.message) ?? [];
-  refuse([answer.message, ...reasons].join("\n"), $("password"));
+$("code").addEventListener("input", () => {
+  const digits = digitsIn($("code").value);
+  if (codeLength && digits.length === codeLength && digits !== tried) $("prove").querySelector("form").requestSubmit();
 });
 
-whenSent($("report"), async () => {
-  // A report is heard once. After a try whose answer got lost, a refusal is most likely good news.
-  const again = unanswered;
-  unanswered = true;
-  const { reportPasswordReset: answer } = await graphql(
-    `mutation Report($input: ReportPasswordResetInput!) {
-      reportPasswordReset(input: $input) {
-        __typename
-        ... on ReportPasswordResetSuccess { cancelled freshLink }
-        ... on Error { message }
-      }
-    }`,
-    { reportToken },
-  );
-  unanswered = false;
-  if (answer.__typename === "RateLimitedError") return refuse(answer.message);
-  reportToken = "";
-  show(answer.message && !again ? $("ask") : null);
-  if (answer.message) return again ? say(texts.perhaps) : refuse(answer.message);
-  const count = answer.cancelled ? `\n${texts.ended} ${answer.cancelled}` : "";
-  say((answer.freshLink ? texts.locked : texts.reported) + count);
+whenPressed(".again", (button) =>
+  working(button, async () => {
+    const answer = await api.sendAgain({ requestId: reset.requestId });
+    if (answer.reset) {
+      late = true;
+      remember(answer.reset);
+      if (shown === "expired") go("prove");
+      return say(texts.resent);
+    }
+    if (answer.__typename !== "RateLimitedError") {
+      forget();
+      return go("over");
+    }
+    remember({ resendAvailableAt: new Date(Date.now() + api.skew + 1000 * answer.retryAfter).toISOString() });
+    say(answer.message, true);
+  }),
+);
+
+whenPressed(".other", () => {
+  forget();
+  go("ask");
+  $("email").select();
 });
+whenPressed(".restart", () => {
+  forget();
+  go("ask");
+});
+whenPressed(".late", () => {
+  late = true;
+  go("prove");
+});
+whenPressed(".retry", () => retry?.());
+addEventListener("online", () => shown === "offline" && retry?.());
 
 // Only a token that is known to be bad hides the form: the link is out of the address bar, so this is its one chance.
 async function choose() {
-  say("");
-  const { checkResetToken: answer } = await graphql(
-    `mutation CheckToken($input: CheckResetTokenInput!) {
-      checkResetToken(input: $input) { __typename ... on Error { message } }
-    }`,
-    { resetToken: token },
-  ).catch(() => ({ checkResetToken: { message: texts.broken } }));
-  show(answer.__typename === "InvalidResetTokenError" ? $("ask") : $("choose"));
+  const answer = await api.checkToken({ resetToken: token });
+  if (answer.__typename === "InvalidResetTokenError") return go("used");
+  go("choose");
   if (answer.message) refuse(answer.message);
-  if (!$("rules").childElementCount) await showRules().catch(() => {});
+  await advice.begin(token);
 }
 
-async function showRules() {
-  const { passwordPolicy } = await graphql("query Rules { passwordPolicy { rules } }");
-  const items = passwordPolicy.rules.map((rule) =>
-    Object.assign(document.createElement("li"), { textContent: rule }),
-  );
-  $("rules").replaceChildren(...items);
-}
+whenSent("choose", async () => {
+  const again = lostAnswer === token;
+  lostAnswer = token;
+  const answer = await api.setPassword({ resetToken: token, newPassword: $("password").value });
+  lostAnswer = "";
+  if (answer.__typename === "ResetPasswordSuccess") return finish();
+  if (answer.__typename === "InvalidResetTokenError") {
+    token = "";
+    go("used");
+    return again && say(texts.maybechanged);
+  }
+  const reasons = answer.violations ? advice.refused(answer.violations) : [];
+  const all = answer.violations?.map(({ message }) => message) ?? reasons;
+  refuse([answer.message, ...all].join("\n"), $("password"));
+});
+
+$("show").addEventListener("click", () => {
+  hidePassword($("password").type === "text");
+  $("password").focus();
+});
+
+whenSent("report", async () => {
+  // A report is heard once. After a try whose answer got lost, a refusal is most likely good news.
+  const again = lostAnswer === reportToken;
+  lostAnswer = reportToken;
+  const answer = await api.report({ reportToken });
+  lostAnswer = "";
+  if (answer.__typename === "RateLimitedError") return refuse(answer.message);
+  reportToken = "";
+  if (answer.message && !again) return go("used");
+  const count = answer.cancelled ? ` ${texts.ended} ${answer.cancelled}.` : "";
+  const heard = answer.freshLink ? texts.replaced : texts.reported;
+  $("heardtext").textContent = answer.message ? texts.perhaps : heard + count;
+  go("heard");
+});
 
 function newKey() {
   // Not randomUUID, which plain http does not have.
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-$("show").addEventListener("change", ({ target }) => {
-  $("password").type = target.checked ? "text" : "password";
-});
+// --- How it begins ---------------------------------------------------------------------------------------------------
 
 // Mail programs may encode "#" and "=", some of them twice, and then the fragment is sent as the end of the path. What
 // follows a token's own letters was put there by a mail program as well.
@@ -192,24 +355,42 @@ function takeSecret() {
   const [path, ...rest] = (location.pathname + location.hash).split(NUMBER_SIGN);
   const found = rest.map((each) => SECRET.exec(each)).find(Boolean);
   // Neither the history nor a copied address should keep it.
-  history.replaceState(found ? found[1] : history.state, "", path);
+  const state = found ? { screen: found[1] === "token" ? "choose" : "report" } : history.state;
+  history.replaceState(state, "", path);
   return found ? { [found[1]]: found[2] } : {};
 }
 
-function start() {
-  ({ token = "", report: reportToken = "" } = takeSecret());
-  unanswered = false;
-  say("");
-  if (token) return choose();
-  if (reportToken) return show($("report"));
-  const begun = history.state;
-  show($("ask"));
-  if (begun) {
-    history.replaceState(begun, "");
-    say(begun === "report" ? texts.reportagain : texts.again);
-  }
+/** The screen that an entry of the history leads to, with what is known by now. */
+function reachable(screen) {
+  if (screen === "choose") return token ? screen : "reopen";
+  if (screen === "report") return reportToken ? screen : "reopen";
+  if (WAITING.includes(screen)) return reset.requestId ? screen : "ask";
+  return ["reopen", "used", "over", shown].includes(screen) ? screen : "ask";
 }
 
-// A link opened in the tab that shows this page already changes the fragment and loads nothing.
-window.addEventListener("hashchange", () => location.hash && start());
+async function start() {
+  ({ token = "", report: reportToken = "" } = takeSecret());
+  tell();
+  $("email").value ||= reset.email ?? "";
+  if (token) return choose().catch((error) => interrupt(error, chooseAgain));
+  if (reportToken) return show("report");
+  const screen = reachable(history.state?.screen);
+  if (screen !== "prove") return go(screen);
+  await prove();
+  look();
+}
+
+function chooseAgain() {
+  choose().catch((error) => interrupt(error, chooseAgain));
+}
+
+// Both also come when a link is opened in the tab that shows this page already, which loads nothing.
+addEventListener("popstate", ({ state }) => {
+  if (location.hash) return;
+  show(reachable(state?.screen ?? "ask"));
+  poll();
+});
+addEventListener("hashchange", () => location.hash && start());
+document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(polling) : poll(0)));
+setInterval(tick, 1000);
 start();

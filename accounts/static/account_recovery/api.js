@@ -1,0 +1,70 @@
+// The API, as any frontend could use it: one function for each operation, which returns what the union holds.
+
+/** There was no answer: the network is gone, or the server is. `requestId` names the request in the server's log. */
+export class Unanswered extends Error {
+  constructor(requestId = "") {
+    super("no answer");
+    this.requestId = requestId;
+  }
+}
+
+const RESET = "reset { requestId status matchPhrase expiresAt resendAvailableAt pollAfterSeconds }";
+const ERROR = "__typename ... on Error { message } ... on RateLimitedError { retryAfter }";
+
+/** How far the server's clock is ahead of this one, in milliseconds. */
+export let skew = 0;
+
+async function ask(query, variables) {
+  let response;
+  try {
+    response = await fetch(document.querySelector("main").dataset.endpoint, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/graphql-response+json" },
+      credentials: "omit",
+      body: JSON.stringify({ query, variables }),
+    });
+  } catch {
+    throw new Unanswered();
+  }
+  const date = Date.parse(response.headers.get("Date"));
+  if (Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
+  const answer = await response.json().catch(() => ({}));
+  if (answer.data) return answer.data;
+  throw new Unanswered(response.headers.get("X-Request-ID") ?? "");
+}
+
+function mutation(name, success) {
+  const kind = name[0].toUpperCase() + name.slice(1);
+  const query = `mutation Page($input: ${kind}Input!) { ${name}(input: $input) { ${ERROR} ${success} } }`;
+  return async (input) => (await ask(query, { input }))[name];
+}
+
+export const requestReset = mutation(
+  "requestPasswordReset",
+  `... on RequestPasswordResetSuccess { ${RESET} }`,
+);
+export const sendAgain = mutation("resendPasswordResetCode", `... on ResendPasswordResetCodeSuccess { ${RESET} }`);
+export const verify = mutation(
+  "verifyPasswordResetCode",
+  "... on VerifyPasswordResetCodeSuccess { resetToken } ... on InvalidCodeError { attemptsLeft }",
+);
+export const setPassword = mutation(
+  "resetPassword",
+  "... on PasswordRejectedError { violations { code message } }",
+);
+export const checkToken = mutation("checkResetToken", "... on CheckResetTokenSuccess { expiresAt }");
+export const checkPassword = mutation(
+  "checkPassword",
+  "... on CheckPasswordSuccess { score } ... on PasswordRejectedError { violations { code message } }",
+);
+export const report = mutation("reportPasswordReset", "... on ReportPasswordResetSuccess { cancelled freshLink }");
+
+export async function status(requestId) {
+  const query = `query Page($id: ID!) { passwordResetStatus(requestId: $id) { ${RESET.slice(8, -2)} } }`;
+  return (await ask(query, { id: requestId })).passwordResetStatus;
+}
+
+export async function policy() {
+  return (await ask("query Page { passwordPolicy { codeLength minPasswordLength checklist { text codes } } }"))
+    .passwordPolicy;
+}
