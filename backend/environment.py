@@ -177,6 +177,14 @@ class Environment(FileAwareEnv):
         """A web_url, or one with a route in its fragment, such as https://app.example.com/#/reset; or empty."""
         return self._parsed(variable, "", _page)
 
+    def name(self, variable: str) -> str:
+        """A name such as Example & Sons, for pages, subjects and senders; or empty."""
+        text = (self.str(variable, "") or "").strip()
+        if len(text) > 60 or not text.isprintable() or set(text) & set('<>"\\'):
+            self.problem(variable, 'A name of 60 letters at most, without < > " and \\.')
+            return ""
+        return text
+
     def address(self, variable: str) -> str:
         """An email address, such as help@example.com; or empty."""
         text = self.str(variable, "") or ""

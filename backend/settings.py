@@ -51,7 +51,7 @@ if not PUBLIC_URL:
             "PUBLIC_URL", "Required unless DEBUG is on: mailed links are built from it, never from a Host header."
         )
 FRONTEND_RESET_URL = env.page("FRONTEND_RESET_URL")
-BRAND_NAME = env.str("BRAND_NAME", "") or ""
+BRAND_NAME = env.name("BRAND_NAME")
 SIGN_IN_URL = env.page("SIGN_IN_URL")
 SUPPORT_EMAIL = env.address("SUPPORT_EMAIL")
 
@@ -200,7 +200,8 @@ THROTTLE_STATUS_PER_IP = env.rate("THROTTLE_STATUS_PER_IP", "300/minute")
 
 # --- Mail ------------------------------------------------------------------------------------------------------------
 
-DEFAULT_FROM_EMAIL = env.sender("DEFAULT_FROM_EMAIL", f"no-reply@{mail_domain(urlsplit(PUBLIC_URL).hostname or '')}")
+NO_REPLY = f"no-reply@{mail_domain(urlsplit(PUBLIC_URL).hostname or '')}"
+DEFAULT_FROM_EMAIL = env.sender("DEFAULT_FROM_EMAIL", f'"{BRAND_NAME}" <{NO_REPLY}>' if BRAND_NAME else NO_REPLY)
 EMAIL_HOST_GIVEN = env.str("EMAIL_HOST", "") or ""
 SMTP: dict[str, Any] = {
     "host": EMAIL_HOST_GIVEN or "localhost",

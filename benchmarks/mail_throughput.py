@@ -129,8 +129,10 @@ def _context() -> dict[str, Any]:
     return {
         "host": "accounts.example.com",
         "reset_page": "https://accounts.example.com/reset/",
-        "code_minutes": 10,
-        "link_minutes": 60,
+        "code_lasts": "10 minutes",
+        "link_lasts": "1 hour",
+        "brand": "accounts.example.com",
+        "subject": "accounts.example.com: your code",
         "code": "048213",
         "phrase": "candle harbour",
         "asked_at": "2026-03-01 12:00 UTC",

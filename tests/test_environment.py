@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts.mailing.headers import Sender, parse_sender
 from backend.environment import SILENT_SERVER
 
 pytestmark = pytest.mark.processes
@@ -31,6 +32,7 @@ BAD = {
     "SECRET_KEY": "hunter2-key",
     "PUBLIC_URL": "accounts.example.com",
     "FRONTEND_RESET_URL": "https://app.example.com/reset#here",
+    "BRAND_NAME": "<b>Example</b>",
     "SIGN_IN_URL": "example.com/login",
     "SUPPORT_EMAIL": "ask us",
     "PORT": "eighty",
@@ -447,3 +449,10 @@ def test_senders_go_by_their_former_name_too_and_the_present_one_counts() -> Non
 )
 def test_without_a_sender_mails_come_from_the_public_urls_host(url: str, sender: str) -> None:
     assert load(DEBUG="1", PUBLIC_URL=url)["DEFAULT_FROM_EMAIL"] == sender
+
+
+def test_the_sender_has_the_name_of_the_brand_unless_it_has_one_of_its_own() -> None:
+    sender = load(**PRODUCTION, BRAND_NAME="Bücher, Söhne & Co.")["DEFAULT_FROM_EMAIL"]
+    assert parse_sender(sender) == Sender("Bücher, Söhne & Co.", "no-reply@accounts.example.com")
+    given = load(**PRODUCTION, BRAND_NAME="Example", DEFAULT_FROM_EMAIL="help@example.com")
+    assert given["DEFAULT_FROM_EMAIL"] == "help@example.com"

@@ -115,5 +115,5 @@ def test_a_mail_says_from_when_on_its_code_and_its_link_work_and_how_long(
         html = str(letter.message.alternatives[0][0])  # type: ignore[attr-defined]
         for text in (letter.text, html):
             assert "It works for 10 minutes after the first email with it." in text
-            assert "works once, for 60 minutes after the last email with it." in text
+            assert "works once, for 1 hour after the last email with it." in text
     assert first.text == second.text

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.html import escape
-from django.utils.translation import get_supported_language_variant
+from django.utils.translation import get_supported_language_variant, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import codes
@@ -45,6 +45,7 @@ class _Kind(Enum):
 
     CODE = _("Your code to reset the password"), "reset"
     LINK = _("Your link to reset the password"), "reset"
+    FRESH_LINK = _("After your report: your link to choose another password"), "reset"
     CHANGED = _("Your password was changed"), "changed"
 
 
@@ -77,7 +78,8 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
         words[f"name{number}"] = _shown_name(user) or f"#{number}"
         token = codes.link_token(record.pk, record.seed, _bound(user, record))
         words[f"url{number}"] = conf.reset_link("token", token)
-    return _message(_Kind.CODE if code else _Kind.LINK, address, record, words, links=len(users))
+    kind = _Kind.FRESH_LINK if record.fresh_link_for_id else _Kind.CODE if code else _Kind.LINK
+    return _message(kind, address, record, words, links=len(users))
 
 
 def changed_mail(record: ForgetPassword, address: str) -> Letter:
@@ -120,10 +122,12 @@ def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts
     context = {"code": "", "asked_from": "", "username": "", **dict(facts), **words, "links": listed}
     subject, template = kind.value
     with translation.override(language):
+        context["subject"] = subject = f"{context['brand']}: {subject}"
+        context |= {f"{what}_lasts": _lasting(context[f"{what}_seconds"]) for what in ("code", "link")}
         # The origin-bound code must be the very last line.
         text = render_to_string(f"account_recovery/mail/{template}.txt", context).strip() + "\n"
         html = render_to_string(f"account_recovery/mail/{template}.html", context)
-        return _Form(str(subject), text, html)
+        return _Form(subject, text, html)
 
 
 def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
@@ -133,8 +137,10 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
         "host": host,
         "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,
-        "code_minutes": conf.PASSWORD_RESET_CODE_LIFETIME // 60,
-        "link_minutes": conf.PASSWORD_RESET_LINK_LIFETIME // 60,
+        "code_seconds": conf.PASSWORD_RESET_CODE_LIFETIME,
+        "link_seconds": conf.PASSWORD_RESET_LINK_LIFETIME,
+        "brand": conf.brand_name,
+        "support_email": conf.SUPPORT_EMAIL,
     }
     words = {**words, "report_url": conf.reset_link("report", codes.report_token(record.pk, record.seed))}
     blanks = tuple(name for name, word in words.items() if word)
@@ -150,6 +156,16 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
     message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
+
+
+def _lasting(seconds: int) -> str:
+    """A lifetime as people say it: in hours or days where that is a whole number of them, in minutes otherwise."""
+    minutes = seconds // 60
+    if minutes % (24 * 60) == 0:
+        return ngettext("%d day", "%d days", minutes // (24 * 60)) % (minutes // (24 * 60))
+    if minutes % 60 == 0:
+        return ngettext("%d hour", "%d hours", minutes // 60) % (minutes // 60)
+    return ngettext("%d minute", "%d minutes", minutes) % minutes
 
 
 def _moment(at: datetime) -> str:
