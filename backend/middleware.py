@@ -33,6 +33,8 @@ REQUEST_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-
 
 NOTHING_CSP = "default-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """For what is no page: JSON, redirects, errors, files."""
+ERROR_CSP = f"{NOTHING_CSP}; style-src 'self'"
+"""For an error that a person reads."""
 PAGES_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -89,7 +91,7 @@ class SecurityHeaders:
             # Under no-referrer a browser calls a form's origin null, which Django's check of forms refuses.
             response.headers["Referrer-Policy"] = "same-origin"
         if not _explains_itself_to_a_developer(response):
-            response.headers.setdefault("Content-Security-Policy", PAGES_CSP if _is_page(request) else NOTHING_CSP)
+            response.headers.setdefault("Content-Security-Policy", _policy(request, response))
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -164,6 +166,13 @@ def _refuse(request: HttpRequest) -> HttpResponse:
 def _told_by_proxy(request: HttpRequest) -> str:
     told = request.headers.get("X-Request-ID", "") if settings.TRUSTED_PROXIES else ""
     return told if REQUEST_ID.fullmatch(told) else ""
+
+
+def _policy(request: HttpRequest, response: HttpResponseBase) -> str:
+    if _is_page(request):
+        return PAGES_CSP
+    is_read = response.status_code >= 400 and response.headers.get("Content-Type", "").startswith("text/html")
+    return ERROR_CSP if is_read else NOTHING_CSP
 
 
 def _is_page(request: HttpRequest) -> bool:

@@ -15,7 +15,10 @@ urlpatterns = [
 
 if settings.ADMIN_ENABLED:
     urlpatterns.append(path("admin/", admin.site.urls))
+# Developers are led to where they can ask, and people who are lost to what they most likely want.
 if settings.GRAPHIQL:
     urlpatterns.append(path("", RedirectView.as_view(url="/graphql/")))
+else:
+    urlpatterns.append(path("", RedirectView.as_view(pattern_name="account_recovery:reset")))
 if settings.DEBUG:
     urlpatterns.append(path("inbox/", include("django_mail_preview.urls")))
