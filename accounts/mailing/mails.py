@@ -120,9 +120,9 @@ def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts
     words = {name: f"\ue000{name}\ue001" for name in blanks}
     listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
     context = {"code": "", "asked_from": "", "username": "", **dict(facts), **words, "links": listed}
-    subject, template = kind.value
+    sentence, template = kind.value
     with translation.override(language):
-        context["subject"] = subject = f"{context['brand']}: {subject}"
+        context["subject"] = subject = f"{context['brand']}: {sentence}"
         context |= {f"{what}_lasts": _lasting(context[f"{what}_seconds"]) for what in ("code", "link")}
         # The origin-bound code must be the very last line.
         text = render_to_string(f"account_recovery/mail/{template}.txt", context).strip() + "\n"
