@@ -45,6 +45,13 @@ def test_the_root_leads_people_to_the_page(db: None, settings: Any) -> None:
     assert Client().get("/").headers["Location"] == ("/graphql/" if settings.GRAPHIQL else "/reset/")
 
 
+@pytest.mark.urls("tests.test_logs")
+def test_an_error_is_told_even_where_the_page_is_not_served(db: None) -> None:
+    response = Client().get("/nothing/")
+    assert response.status_code == 404
+    assert "There is nothing here" in response.content.decode()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_axe_core_finds_no_fault_in_an_error(visit: Visit, colours: Literal["light", "dark"]) -> None:

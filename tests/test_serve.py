@@ -152,9 +152,13 @@ def test_another_host_name_is_refused(server: Running) -> None:
     assert requests.get(f"{server.url}/reset/", headers=headers, timeout=30).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/inbox/", "/"])
-def test_what_is_for_development_is_not_there(server: Running, path: str) -> None:
-    assert requests.get(server.url + path, headers=PROXIED, timeout=30).status_code == 404
+def test_the_inbox_of_development_is_not_there(server: Running) -> None:
+    assert requests.get(f"{server.url}/inbox/", headers=PROXIED, timeout=30).status_code == 404
+
+
+def test_the_root_leads_people_to_the_page(server: Running) -> None:
+    answer = requests.get(f"{server.url}/", headers=PROXIED, timeout=30, allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/reset/")
 
 
 def test_graphiql_is_not_there(server: Running) -> None:
