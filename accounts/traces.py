@@ -41,7 +41,7 @@ def verb(name: str, headers: Mapping[str, str]) -> Iterator[None]:
 
 
 def note(**facts: object) -> None:
-    """Add facts to the span of the verb."""
+    """Add facts to the span of the verb; None stands for what is not known."""
     if tracer is not None:
         trace.get_current_span().set_attributes(_attributes(facts))
 
@@ -75,4 +75,4 @@ def step(name: str, traceparent: str, began: int, **facts: object) -> None:
 
 
 def _attributes(facts: dict[str, object]) -> dict[str, str]:
-    return {f"recovery.{name}": str(value) for name, value in facts.items()}
+    return {f"recovery.{name}": str(value) for name, value in facts.items() if value is not None}

@@ -128,8 +128,7 @@ def _refused(facts: dict[str, Any], refused: RecoveryError) -> None:
 
 def _count(facts: dict[str, Any], outcome: str) -> None:
     OPERATIONS.labels(facts["verb"], outcome).inc()
-    known = {name: facts[name] for name in ("record",) if name in facts}
-    traces.note(outcome=outcome, **known)
+    traces.note(outcome=outcome, record=facts.get("record"))
 
 
 def _reason(refused: RecoveryError) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Query:
         description="What a new password must satisfy and how codes look, for forms that want to say so up front."
     )
     def password_policy(self) -> PasswordPolicy:
+        rules = policy.rules()
         return PasswordPolicy(
             code_length=conf.PASSWORD_RESET_CODE_LENGTH,
             code_lifetime_seconds=conf.PASSWORD_RESET_CODE_LIFETIME,
@@ -74,8 +75,8 @@ class Query:
             cooldown_seconds=conf.PASSWORD_RESET_COOLDOWN,
             min_password_length=conf.PASSWORD_MIN_LENGTH,
             max_password_length=MAX_PASSWORD_LENGTH,
-            rules=[rule.text for rule in policy.rules()],
-            checklist=[PasswordRule(text=rule.text, codes=list(rule.codes)) for rule in policy.rules()],
+            rules=[rule.text for rule in rules],
+            checklist=[PasswordRule(text=rule.text, codes=list(rule.codes)) for rule in rules],
         )
 
 

@@ -8,7 +8,8 @@ export class Unanswered extends Error {
   }
 }
 
-const RESET = "reset { requestId status matchPhrase expiresAt resendAvailableAt pollAfterSeconds }";
+const SHOWN = "{ requestId status matchPhrase expiresAt resendAvailableAt pollAfterSeconds }";
+const RESET = `reset ${SHOWN}`;
 const ERROR = "__typename ... on Error { message } ... on RateLimitedError { retryAfter }";
 
 /** How far the server's clock is ahead of this one, in milliseconds. */
@@ -60,11 +61,19 @@ export const checkPassword = mutation(
 export const report = mutation("reportPasswordReset", "... on ReportPasswordResetSuccess { cancelled freshLink }");
 
 export async function status(requestId) {
-  const query = `query Page($id: ID!) { passwordResetStatus(requestId: $id) { ${RESET.slice(8, -2)} } }`;
+  const query = `query Page($id: ID!) { passwordResetStatus(requestId: $id) ${SHOWN} }`;
   return (await ask(query, { id: requestId })).passwordResetStatus;
 }
 
+let asked = null;
+
+/** The policy, which stays as it is and is asked for once; null while nobody answers. */
 export async function policy() {
-  return (await ask("query Page { passwordPolicy { codeLength minPasswordLength checklist { text codes } } }"))
-    .passwordPolicy;
+  asked ??= ask("query Page { passwordPolicy { codeLength minPasswordLength checklist { text codes } } }");
+  try {
+    return (await asked).passwordPolicy;
+  } catch {
+    asked = null;
+    return null;
+  }
 }

@@ -28,7 +28,7 @@ export class Advice {
     if (this.#token !== token) this.#left = MOST;
     this.#token = token;
     this.#show(0, null);
-    this.#policy ??= await api.policy().catch(() => null);
+    this.#policy ??= await api.policy();
     if (this.#policy && !this.#rules.childElementCount) {
       this.#rules.append(...this.#policy.checklist.map((rule) => this.#item(rule)));
     }

@@ -76,8 +76,8 @@ function showSteps(screen) {
   document.querySelector(".steps").hidden = now < 0;
   steps.forEach((step, number) => {
     step.className = number < now ? "past" : "";
-    step.toggleAttribute("aria-current", number === now);
     if (number === now) step.setAttribute("aria-current", "step");
+    else step.removeAttribute("aria-current");
   });
 }
 
@@ -137,7 +137,7 @@ function whenSent(screen, task) {
 
 function whenPressed(selector, task) {
   for (const button of main.querySelectorAll(selector)) {
-    button.addEventListener("click", () => button.ariaDisabled !== "true" && task(button));
+    button.addEventListener("click", () => button.getAttribute("aria-disabled") !== "true" && task(button));
   }
 }
 
@@ -183,7 +183,7 @@ function tick() {
   const pause = left(reset.resendAvailableAt);
   for (const button of main.querySelectorAll(".again")) {
     button.textContent = pause > 0 ? texts.againin.replace("%s", minutes(pause)) : texts.again;
-    if (!busy) button.ariaDisabled = String(pause > 0);
+    if (!busy) button.setAttribute("aria-disabled", String(pause > 0));
   }
 }
 
@@ -234,7 +234,7 @@ whenSent("ask", async () => {
 });
 
 async function prove() {
-  codeLength ||= (await api.policy().catch(() => null))?.codeLength ?? 0;
+  codeLength = (await api.policy())?.codeLength ?? 0;
   go("prove");
 }
 
@@ -314,9 +314,9 @@ whenSent("choose", async () => {
     go("used");
     return again && say(texts.maybechanged);
   }
-  const reasons = answer.violations ? advice.refused(answer.violations) : [];
-  const all = answer.violations?.map(({ message }) => message) ?? reasons;
-  refuse([answer.message, ...all].join("\n"), $("password"));
+  const violations = answer.violations ?? [];
+  if (violations.length) advice.refused(violations);
+  refuse([answer.message, ...violations.map(({ message }) => message)].join("\n"), $("password"));
 });
 
 $("show").addEventListener("click", () => {
@@ -372,7 +372,7 @@ async function start() {
   ({ token = "", report: reportToken = "" } = takeSecret());
   tell();
   $("email").value ||= reset.email ?? "";
-  if (token) return choose().catch((error) => interrupt(error, chooseAgain));
+  if (token) return openLink();
   if (reportToken) return show("report");
   const screen = reachable(history.state?.screen);
   if (screen !== "prove") return go(screen);
@@ -380,8 +380,8 @@ async function start() {
   look();
 }
 
-function chooseAgain() {
-  choose().catch((error) => interrupt(error, chooseAgain));
+function openLink() {
+  return choose().catch((error) => interrupt(error, openLink));
 }
 
 // Both also come when a link is opened in the tab that shows this page already, which loads nothing.
