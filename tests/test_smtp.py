@@ -127,7 +127,7 @@ def test_a_rehearsal_waits_for_the_end_of_a_mail_that_is_under_way(server: SMTPS
     server.wait_until(lambda: server.stages["DATA"])
     rehearsed = threading.Thread(target=lambda: connection.rehearse(mail()))
     rehearsed.start()
-    server.wait_until(lambda: server.stages["NOOP"] == 2)
+    server.wait_until(lambda: server.stages["NOOP"] == 4)
     rehearsed.join(0.2)
     assert rehearsed.is_alive()
     server.release("DATA")
@@ -192,7 +192,7 @@ def test_a_rehearsal_whose_model_is_refused_after_all_takes_another(server: SMTP
     smtp._latest.append(refused)
     rehearsed = threading.Thread(target=lambda: connection.rehearse(mail()))
     rehearsed.start()
-    server.wait_until(lambda: server.stages["NOOP"] == 2)
+    server.wait_until(lambda: server.stages["NOOP"] == 4)
     smtp._latest.append(other)
     smtp._latest.remove(refused)
     refused.is_model = False
