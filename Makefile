@@ -12,6 +12,8 @@ DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 PEERS := .venv-peers
 BUNDLE := web/dist/graphiql.js
 # npm writes these when all else is there, so what stopped half way is begun anew, and what is done is not.
+# Each translation is compiled into the file beside it.
+TEXTS := $(wildcard accounts/locale/*/LC_MESSAGES/django.po)
 WEB := web/node_modules/.package-lock.json
 AUDITS := tests/audit/node_modules/.package-lock.json
 # `make test COVERAGE=1` tells which lines and branches no test has come by.
@@ -19,7 +21,7 @@ COVER = $(if $(COVERAGE),--cov=accounts --cov=backend --cov-branch --cov-report=
 GO_ON = { echo "$@ could not be made: see above. The same command goes on from here." >&2; exit 1; }
 
 .DELETE_ON_ERROR:
-.PHONY: run test setup serve checked collected drill timing bench schema lint lock wheel help
+.PHONY: run test setup serve checked collected drill timing bench messages schema lint lock wheel help
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -33,11 +35,11 @@ test: setup $(VENV)/dev.stamp $(AUDITS) ## Set up and run every test, on SQLite 
 	$(PY) -m pytest $(COVER)
 	$(PY) -m harness.postgres $(PY) -m pytest -m "not browser and not processes"
 
-setup: $(VENV)/run.stamp $(BUNDLE) ## Install everything, and nothing else
+setup: $(VENV)/run.stamp $(VENV)/texts.stamp $(BUNDLE) ## Install everything, and nothing else
 	@:
 
 serve: ## The production server, once set up: no installing, no migration, no demo; the README says what it needs
-	@test -x $(VENV)/bin/granian && test -e $(BUNDLE) && ! test requirements.txt -nt $(VENV)/run.stamp || { \
+	@test -x $(VENV)/bin/granian && test -e $(BUNDLE) && test -e $(VENV)/texts.stamp && ! test requirements.txt -nt $(VENV)/run.stamp || { \
 		echo "make setup first: something is not installed, or requirements.txt has changed since." >&2; exit 1; }
 	@$(MAKE) --no-print-directory --jobs 2 checked collected
 	exec $(VENV)/bin/granian --interface asgi --http 1 --host $(HOST) --port $(PORT) --workers $(WORKERS) \
@@ -69,6 +71,9 @@ bench: setup $(VENV)/dev.stamp $(PEERS)/run.stamp ## Compare with what people us
 	$(PY) -m harness.postgres $(PY) -m benchmarks.backlog --short
 	$(PY) -m harness.postgres $(PY) -m benchmarks.growth --records 0 100000 --accounts 100000
 	$(PY) -m harness.postgres $(PY) -m benchmarks.front --short
+
+messages: $(VENV)/dev.stamp ## Bring the translations up to date with the code
+	DEBUG=1 $(PY) -m harness.messages $(LANGUAGE)
 
 schema: $(VENV)/run.stamp ## Export schema.graphql from the code
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
@@ -106,6 +111,10 @@ $(VENV)/run.stamp: requirements.txt | $(PY)
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(INSTALL) --requirement requirements-dev.txt || $(GO_ON)
+	@touch $@
+
+$(VENV)/texts.stamp: $(TEXTS) $(VENV)/run.stamp
+	$(PY) -m babel.messages.frontend --quiet compile --directory accounts/locale --domain django
 	@touch $@
 
 # What `make bench` compares with; nothing of it comes near this project's own environment.

@@ -49,6 +49,7 @@ class WebhookEvent(models.TextChoices):
 class EventKind(models.TextChoices):
     """The lines of a record's timeline, which answers support's question: why did nothing arrive?"""
 
+    STARTED = "STARTED"
     LOOKED_UP = "LOOKED_UP"
     MAILED = "MAILED"
     NOT_MAILED = "NOT_MAILED"

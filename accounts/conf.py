@@ -121,6 +121,13 @@ class RecoverySettings:
     """With Celery: what has been due for this long has been lost by the broker, or was never published; it is published
     again. Where the broker has failed for as long, the process that sweeps mails it."""
 
+    MAIL_WITHOUT_PASSWORD: str = "silent"  # nosec B105 # noqa: S105 (a mode)
+    """Whether somebody who signs in another way is told so by a mail (`explain`), or waits for one (`silent`)."""
+    MAIL_UNKNOWN: str = "off"
+    """Whether a typed address that has no account is told so by a mail (`on`)."""
+    THROTTLE_MAIL_UNKNOWN: str = "100/hour"
+    """Such mails of the whole site; an address gets one a day."""
+
     BRAND_NAME: str = ""
     """What people call the service; empty: the host of PUBLIC_URL."""
     SIGN_IN_URL: str = ""

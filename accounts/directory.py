@@ -27,6 +27,8 @@ from .statements import Select
 
 MOST_ACCOUNTS = 10
 """Accounts of one address that its mail has links for."""
+WITHOUT_PASSWORD = "unusable_password"  # nosec B105 # noqa: S105 (a reason code)
+"""Why an account that signs in by other ways alone cannot be recovered."""
 PLACE, SHOUTED = "_recovery_place", "_recovery_shouted"
 """Annotations of a look-up."""
 
@@ -65,7 +67,7 @@ class Directory:
         if not getattr(account, "is_active", True):
             return "inactive"
         if not self.has_password(account):
-            return "unusable_password"
+            return WITHOUT_PASSWORD
         return "no_address" if is_blank(address) else ""
 
     def address_of(self, key: Any, stored: str, typed: str) -> str:
@@ -94,6 +96,10 @@ class Directory:
     def name_of(self, account: Any) -> str:
         """The name that people sign in by, for those who have forgotten it."""
         return str(account.get_username()) if hasattr(account, "get_username") else ""
+
+    def sign_in_ways(self, account: Any) -> Sequence[str]:
+        """How an account without a password signs in, such as `["Google"]`, for MAIL_WITHOUT_PASSWORD=explain."""
+        return ()
 
     def hash(self, password: str) -> str:
         """What is stored for a password; slow on purpose."""

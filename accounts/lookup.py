@@ -14,14 +14,21 @@ from django.db.models.functions import Upper
 from .addresses import fold, is_blank, mailbox_of, spellings
 from .directory import MOST_ACCOUNTS, directory
 
+UNKNOWN = "unknown"
+"""The reason of an address that is nobody's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """Where the mail for a typed address goes, and for which accounts; or why it goes nowhere."""
+    """Where the mail for a typed address goes, and for which accounts; or why none of them can be recovered by it."""
 
     address: str = ""
     users: tuple[Any, ...] = ()
     reason: str = ""
+
+    @property
+    def recoverable(self) -> tuple[Any, ...]:
+        return () if self.reason else self.users
 
 
 def find_mailboxes(typed: Iterable[str]) -> dict[str, Mailbox]:
@@ -83,11 +90,12 @@ def is_indexed(database: str = DEFAULT_DB_ALIAS) -> bool:
 
 def _choose(typed: str, found: list[tuple[Any, str]]) -> Mailbox:
     if not found:
-        return Mailbox(reason="unknown")
+        return Mailbox(reason=UNKNOWN)
     reasons = [directory().why_not(account, address) for account, address in found]
     mailable = [each for each, reason in zip(found, reasons, strict=True) if not reason]
     if not mailable:
-        return Mailbox(reason=reasons[0])
+        account, address = found[0]
+        return Mailbox(address, (account,), reasons[0])
     by_mailbox = defaultdict(list)
     for account, address in mailable:
         by_mailbox[mailbox_of(address)].append((account, address))

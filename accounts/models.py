@@ -67,6 +67,8 @@ class ForgetPassword(models.Model):
         help_text="The trace that the request belongs to, by W3C Trace Context; empty where nobody traces.",
     )
 
+    by_support = models.BooleanField(default=False, help_text="Support started it for the owner, whose mail says so.")
+
     state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
     attempts = models.PositiveSmallIntegerField(default=0)
     generation = models.PositiveIntegerField(default=0, help_text="Which code of this reset is the current one.")
@@ -115,7 +117,7 @@ class ForgetPassword(models.Model):
 
     class Meta:
         verbose_name = "password reset"
-        permissions = [("mail_again", "Can try dead mails again")]
+        permissions = [("mail_again", "Can try dead mails again"), ("start_reset", "Can start a reset for somebody")]
         indexes = [
             models.Index(fields=["email_digest", "created_at"], name="reset_by_address"),
             models.Index(fields=["created_at"], condition=Q(looked_at=None), name="reset_not_looked"),

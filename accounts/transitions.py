@@ -284,6 +284,11 @@ def _settle(pks: list[uuid.UUID], mail: str, claimed_at: datetime, now: datetime
     return settled, {"updated_at": now, **NOTHING_DUE}
 
 
+def forget_addresses(pks: Collection[uuid.UUID]) -> None:
+    """Wipe the addresses of resets that are nobody's, once they have been told so."""
+    ForgetPassword.objects.filter(pk__in=pks).update(email="")
+
+
 def postpone(
     pk: uuid.UUID,
     mail: str,

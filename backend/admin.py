@@ -13,7 +13,7 @@ from backend.logins import Login
 
 
 class Site(admin.AdminSite):
-    """Django's, closed by default: an admin that somebody else has written is given the same guard."""
+    """Django's, closed by default: an admin that somebody else has written is given the same guards."""
 
     login_form = Login
 
@@ -25,5 +25,10 @@ class Site(admin.AdminSite):
     ) -> None:
         written = admin_class or admin.ModelAdmin
         if not issubclass(written, OfferedFilters):
-            written = type(written.__name__, (OfferedFilters, written), {"__module__": written.__module__})
+            guards: tuple[type, ...] = (OfferedFilters,)
+            from accounts.user_admin import LinkByMail  # needs the models, which come after this class
+
+            if hasattr(written, "change_password_form"):
+                guards = (LinkByMail, OfferedFilters)
+            written = type(written.__name__, (*guards, written), {"__module__": written.__module__})
         super().register(model_or_iterable, written, **options)

@@ -98,6 +98,14 @@ class Environment(FileAwareEnv):
         value: str | None = self.str(variable, default, validate=checks.OneOf(allowed))
         return default if value is None else value
 
+    def some_of(self, variable: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+        """Some of the allowed words, in the order given; all of them where there is nothing else to choose."""
+        words = [word.lower() for word in self.words(variable)]
+        if odd := [word for word in words if word not in allowed]:
+            self.problem(variable, f"{', '.join(odd)}: not one of {', '.join(allowed)}.")
+            return allowed
+        return tuple(words) or allowed
+
     def rate(self, variable: str, default: str) -> str:
         """A rate such as `20/hour`."""
         return self._parsed(variable, default, lambda text: (parse_rate(text), text)[1])

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import django
 from corsheaders.defaults import default_headers
+from django.conf import global_settings
 from django.core.management.utils import get_random_secret_key
 
 from accounts.conf import MAX_BODY
@@ -194,6 +195,7 @@ PASSWORD_RESET_LINK_LIFETIME = env.number("PASSWORD_RESET_LINK_LIFETIME", 3600, 
 THROTTLE_REQUEST_PER_IP = env.rate("THROTTLE_REQUEST_PER_IP", "20/hour")
 THROTTLE_REQUEST_PER_EMAIL = env.rate("THROTTLE_REQUEST_PER_EMAIL", "5/hour")
 THROTTLE_VERIFY_PER_IP = env.rate("THROTTLE_VERIFY_PER_IP", "60/hour")
+THROTTLE_MAIL_UNKNOWN = env.rate("THROTTLE_MAIL_UNKNOWN", "100/hour")
 THROTTLE_WRONG_CODES = env.rate("THROTTLE_WRONG_CODES", "500/hour")
 THROTTLE_STATUS_PER_HANDLE = env.rate("THROTTLE_STATUS_PER_HANDLE", "60/minute")
 THROTTLE_STATUS_PER_IP = env.rate("THROTTLE_STATUS_PER_IP", "300/minute")
@@ -242,6 +244,8 @@ MAIL_RETRY_SECONDS = env.number("MAIL_RETRY_SECONDS", 10, least=1, most=3600)
 MAIL_OVERDUE_SECONDS = env.number("MAIL_OVERDUE_SECONDS", 30, least=1, most=3600)
 MAIL_MAX_ATTEMPTS = env.number("MAIL_MAX_ATTEMPTS", 10, least=1, most=100)
 MAIL_MAX_AGE = env.number("MAIL_MAX_AGE", 86_400, least=600, most=604_800)
+MAIL_WITHOUT_PASSWORD = env.choice("MAIL_WITHOUT_PASSWORD", "silent", ("silent", "explain"))
+MAIL_UNKNOWN = env.choice("MAIL_UNKNOWN", "off", ("off", "on"))
 MAIL_PER_MINUTE = env.number("MAIL_PER_MINUTE", 0, least=0, most=100_000)
 
 METRICS_TOKEN = env.str("METRICS_TOKEN", "") or ""
@@ -292,8 +296,15 @@ else:
 
 # --- Language and time -----------------------------------------------------------------------------------------------
 
-LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English")]
+SPOKEN = (
+    *("en", "de", "fr", "es", "pt", "pt-br", "it", "nl", "pl", "cs", "sv", "da", "fi", "nb", "tr", "ro", "hu"),
+    *("uk", "el", "ar", "he", "hi", "id", "vi", "ja", "ko", "zh-hans", "zh-hant"),
+)
+"""The languages that there are translations for: those of accounts/locale, and the texts' own."""
+
+spoken = env.some_of("LANGUAGES", SPOKEN)
+LANGUAGE_CODE = env.choice("LANGUAGE_CODE", "en" if "en" in spoken else spoken[0], spoken)
+LANGUAGES = [(code, name) for code, name in global_settings.LANGUAGES if code in spoken]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -161,7 +161,7 @@ def test_the_news_of_a_change_tells_its_time_even_when_it_comes_late(
         broken.setattr(smtp.Connection, "send", _fail)
         assert post.deliver() == []
     later(minutes=3)
-    assert "at 2026-03-01 12:00 UTC" in post.deliver_one().text
+    assert "at March 1, 2026, 12:00 PM UTC" in post.deliver_one().text
 
 
 @pytest.mark.parametrize("signal", [signals.password_reset_completed, signals.password_reset_verified])

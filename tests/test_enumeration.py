@@ -425,6 +425,15 @@ def test_nothing_tells_an_address_from_one_that_nobody_has(
         assert seen == expected, f"exchange {number}, {seen.verb}"
 
 
+@pytest.mark.parametrize("kind", ["known", "without a password"])
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_nor_does_anything_where_everybody_is_mailed(
+    tell: Callable[..., list[Exchange]], story: Callable[[Stranger], None], kind: str, settings: Any
+) -> None:
+    settings.MAIL_WITHOUT_PASSWORD, settings.MAIL_UNKNOWN = "explain", "on"
+    assert tell(story, NOBODY) == tell(story, KINDS[kind])
+
+
 def test_the_stories_reach_every_field_and_every_answer_that_a_stranger_can_get(
     tell: Callable[..., list[Exchange]],
 ) -> None:

@@ -287,6 +287,8 @@ def test_with_allauth_any_proven_address_finds_its_account(host: Any) -> None:
             site.recover(address.upper(), address)
         site.is_told_like_everybody("unproven@example.com")
         assert {letter.recipients for letter in site.mail.letters} == {(address,) for address in proven}
+        site.request("bob@example.com")
+        assert "Sign in as you always do: Dummy." in site.letter_to("bob@example.com").text
 
 
 # --- Tokens of other packages ----------------------------------------------------------------------------------------

@@ -340,15 +340,19 @@ def teach_sqlite(upper: Callable[[str], str]) -> None:
 
 
 def test_an_inactive_account_is_not_mailed(make_user: MakeUser) -> None:
-    make_user(is_active=False)
-    assert find_mailbox("ada@example.com") == Mailbox(reason="inactive")
+    user = make_user(is_active=False)
+    found = find_mailbox("ada@example.com")
+    assert found == Mailbox("ada@example.com", (user,), "inactive")
+    assert found.recoverable == ()
 
 
 def test_an_account_that_has_no_password_of_its_own_is_not_mailed(make_user: MakeUser) -> None:
     user = make_user()
     user.set_unusable_password()
     user.save()
-    assert find_mailbox("ada@example.com") == Mailbox(reason="unusable_password")
+    found = find_mailbox("ada@example.com")
+    assert found == Mailbox("ada@example.com", (user,), "unusable_password")
+    assert found.recoverable == ()
 
 
 def test_an_inactive_twin_neither_gets_a_link_nor_hinders_the_active_one(make_user: MakeUser) -> None:

@@ -79,9 +79,10 @@ from django.core import mail
 from django.db.backends.signals import connection_created
 from django.test import Client
 from django.test.utils import override_settings
+from django.utils import translation
 
 for module in pkgutil.walk_packages(account_recovery.__path__, "account_recovery."):
-    if not module.name.endswith(("tasks", ".redis", ".allauth")):  # extras
+    if not module.name.endswith(("tasks", ".redis", ".allauth", ".previews")):  # extras
         importlib.import_module(module.name)
 
 User.objects.create_user("ada", "ada@example.com", "umbrella-cactus-violin-91")
@@ -97,6 +98,8 @@ with override_settings(MAIL_DISPATCH="inline", ALLOWED_HOSTS=["testserver"], **b
     assert page.status_code == 200, page
     assert b"account_recovery/reset.js" in page.content
 assert find("account_recovery/reset.js")
+with translation.override("de"):
+    assert translation.gettext("Forgot your password?") == "Passwort vergessen?"
 
 # Nothing else is changed.
 assert admin.site.login_form is None

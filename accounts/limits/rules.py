@@ -116,12 +116,13 @@ def check_client_may_use_handle(client_ip: str, record_id: uuid.UUID | None) -> 
     _take(_saying(_ASKED, asked))
 
 
-def check_address_may_request(email_digest: str, client_ip: str) -> None:
+def check_address_may_request(email_digest: str, client_ip: str = "") -> None:
     """Count a request against the cooldown and the address's own limit: against both or, if refused, neither.
 
-    Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted.
+    Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted. What
+    support starts has no client.
     """
-    _take(_requests_for(email_digest), *_saying(_SLOW_DOWN, _requests_of(client_ip)))
+    _take(_requests_for(email_digest), *_saying(_SLOW_DOWN, _requests_of(client_ip) if client_ip else []))
 
 
 def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
@@ -152,7 +153,7 @@ def count_guess() -> Taken:
     taken = counter.take([_wrong_codes()])
     _alarm.note(taken)
     if not taken.count:
-        message = f"{_('Codes are not accepted just now.')} {link_instead()}"
+        message = " ".join((str(_("Codes are not accepted just now.")), link_instead()))
         raise RateLimited(taken.wait, message, limit=_wrong_codes().kind)
     return taken
 
@@ -167,6 +168,15 @@ def codes_are_served() -> bool:
     found = counter.take([_wrong_codes()], 0)
     _alarm.note(found)
     return not found.wait
+
+
+def may_tell_a_stranger(email_digest: str) -> bool:
+    """Count a mail that says "no account", and say whether it may be sent: one a day to an address, and few at all.
+
+    Whoever makes this service mail strangers harms its name with those who filter mail. Never raises.
+    """
+    site = _window(conf.THROTTLE_MAIL_UNKNOWN, "no account", "site")
+    return counter.take([Window(f"no account:{email_digest}", 1, 86_400), site]).count == 1
 
 
 def link_instead() -> str:

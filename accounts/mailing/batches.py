@@ -19,10 +19,10 @@ from .. import records, signals, traces, transitions
 from ..addresses import fold
 from ..choices import EventKind, Mail, WebhookEvent
 from ..conf import conf
-from ..directory import directory
+from ..directory import WITHOUT_PASSWORD, directory
 from ..hooks import webhooks
 from ..limits import rules
-from ..lookup import Mailbox, find_mailbox
+from ..lookup import UNKNOWN, Mailbox, find_mailbox
 from ..metrics import MAIL_AGE, MAILS
 from ..models import ForgetPassword, PasswordResetEvent, Spent, insert_events
 from . import mails
@@ -69,6 +69,7 @@ class Batch:
         self._sending: ForgetPassword | None = None
         self._sending_since = traces.now()
         self._unmarked: list[_Outcome] = []
+        self._strangers: set[uuid.UUID] = set()
         self._lock = threading.Lock()
 
     def next(self) -> ForgetPassword | None:
@@ -88,17 +89,22 @@ class Batch:
         try:
             with_code = self._with_codes and _may_carry_a_code(record, self._spent.get(record.email_digest, Spent()))
             mailbox, message = _mail_of(record, with_code=with_code)
-            if mailbox.reason:
-                connection.rehearse(message)
-            else:
+            if mailbox.reason == UNKNOWN:
+                self._strangers.add(record.pk)
+            if mailbox.address:
                 provider_id = connection.send(message, lease_ends=self._begun + conf.MAIL_LEASE_SECONDS)
+            else:
+                connection.rehearse(message)
         except (OperationalError, InterfaceError, TooManyConnections):
             raise  # the database is in trouble, or the server busy, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
-            self._put_off(record, error)
+            if record.pk in self._strangers and classify(error).permanent:
+                self._done(_Outcome(record, EventKind.NOT_MAILED, UNKNOWN))  # what a stranger typed is nobody's trouble
+            else:
+                self._put_off(record, error)
         else:
-            self.taken += not mailbox.reason
-            kind = EventKind.NOT_MAILED if mailbox.reason else EventKind.MAILED
+            self.taken += bool(mailbox.address)
+            kind = EventKind.MAILED if mailbox.address else EventKind.NOT_MAILED
             self._done(_Outcome(record, kind, mailbox.reason or record.mail_due, provider_id))
         if len(self._unmarked) >= MARK_MAILS or time.monotonic() - self._marked >= MARK_SECONDS:
             self.mark()
@@ -129,11 +135,11 @@ class Batch:
             ]
         )
         now = timezone.now()
-        for record, kind, *_ in outcomes:
+        for record, kind, reason, _ in outcomes:
             MAILS.labels(record.mail_due, kind.lower()).inc()
             if kind is EventKind.MAILED and record.mail_due != Mail.CHANGED:
                 MAIL_AGE.observe((now - record.mail_asked_at).total_seconds())
-            if kind is EventKind.MAILED:
+            if kind is EventKind.MAILED and reason == record.mail_due:
                 signals.announce(
                     signals.password_reset_sent, sender=ForgetPassword, record=record, mail=record.mail_due
                 )
@@ -229,6 +235,9 @@ class Batch:
         traces.step("mail", record.traceparent, self._sending_since, **facts)
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
+        if conf.MAIL_UNKNOWN == "on":
+            # First: broken off in between, the mail is due again and then rehearsed, and nobody gets a second one.
+            transitions.forget_addresses([record.pk for record, *_ in outcomes if record.pk in self._strangers])
         by_mail = defaultdict(list)
         for record, *_ in outcomes:
             by_mail[record.mail_due].append(record.pk)
@@ -245,7 +254,7 @@ def _mail_of(record: ForgetPassword, *, with_code: bool) -> tuple[Mailbox, Email
         case Mail.CODE | Mail.LINK:
             mailbox = _mailbox_of(record)
             if mailbox.reason:
-                return mailbox, mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
+                return _instead(record, mailbox, with_code=with_code)
             # Only the account that Look has found can prove a code; one that appeared since is let in by its link.
             with_code = with_code and record.user is not None
             return mailbox, mails.reset_mail(record, mailbox.address, mailbox.users, with_code=with_code)
@@ -258,12 +267,24 @@ def _mail_of(record: ForgetPassword, *, with_code: bool) -> tuple[Mailbox, Email
             assert_never(other)
 
 
+def _instead(record: ForgetPassword, mailbox: Mailbox, *, with_code: bool) -> tuple[Mailbox, EmailMessage]:
+    """What goes out where no account can be recovered: usually nothing, which is a mailbox without an address."""
+    explains = conf.MAIL_WITHOUT_PASSWORD == "explain"  # nosec B105 # noqa: S105 (a mode)
+    if explains and mailbox.reason == WITHOUT_PASSWORD and fold(mailbox.address) == fold(record.email):
+        return mailbox, mails.without_password_mail(record, mailbox.address, mailbox.users[0])
+    may_tell = mailbox.reason == UNKNOWN and conf.MAIL_UNKNOWN == "on" and record.email
+    if may_tell and rules.may_tell_a_stranger(record.email_digest):
+        return Mailbox(record.email, reason=UNKNOWN), mails.unknown_mail(record, record.email)
+    decoy = mails.reset_mail(record, "nobody@example.com", (mails.NOBODY,), with_code=with_code)
+    return Mailbox(reason=mailbox.reason), decoy
+
+
 def _mailbox_of(record: ForgetPassword) -> Mailbox:
     """The mailbox as of now: the account may have been closed, or moved, since it was looked up."""
     if record.superseded_at is not None:
         return Mailbox(reason="superseded")
     if record.user is None:
-        return find_mailbox(record.email) if record.email else Mailbox(reason="unknown")
+        return find_mailbox(record.email) if record.email else Mailbox(reason=UNKNOWN)
     address = directory().address(record.user, record.email)
     # The limits have counted what was typed: of an account that is elsewhere now they know nothing.
     moved = "" if fold(address) == fold(record.email) else "moved"

@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from .. import records, signals, traces, transitions
 from ..choices import EventKind, WebhookEvent
+from ..conf import conf
 from ..hooks import webhooks
-from ..lookup import Mailbox, find_mailboxes
+from ..lookup import UNKNOWN, Mailbox, find_mailboxes
 from ..models import ForgetPassword, PasswordResetEvent, insert_events
 from . import smtp
 from .batches import Batch
@@ -161,6 +162,6 @@ def _send(
 
 
 def _finding(row: ForgetPassword, mailbox: Mailbox) -> tuple[Any, str]:
-    """The one account of a record, by primary key, and the address to keep: a stranger's is wiped."""
-    user = mailbox.users[0].pk if len(mailbox.users) == 1 else None
-    return user, "" if mailbox.reason == "unknown" else row.email
+    """The one account of a record, by primary key, and the address to keep: a stranger's is wiped, once told."""
+    user = mailbox.recoverable[0].pk if len(mailbox.recoverable) == 1 else None
+    return user, "" if mailbox.reason == UNKNOWN and conf.MAIL_UNKNOWN != "on" else row.email

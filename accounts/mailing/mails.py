@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_time, get_datetime_format
 from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
@@ -47,6 +49,8 @@ class _Kind(Enum):
     LINK = _("Your link to reset the password"), "reset"
     FRESH_LINK = _("After your report: your link to choose another password"), "reset"
     CHANGED = _("Your password was changed"), "changed"
+    WITHOUT_PASSWORD = _("How you sign in"), "without_password"
+    UNKNOWN = _("No account with this address"), "unknown"
 
 
 # Only these words are ever printed: a header that the asker wrote must not speak in a mail that we sign.
@@ -70,8 +74,7 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     words = {
         "code": code,
         "phrase": record.match_phrase,
-        "asked_at": _moment(record.created_at),
-        "asked_from": describe_client(record.user_agent),
+        **_asked(record),
         "username": _whole_name(users[0]) if len(users) == 1 else "",
     }
     for number, user in enumerate(users, start=1):
@@ -84,8 +87,19 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
 
 def changed_mail(record: ForgetPassword, address: str) -> Letter:
     """The news that the password is another one now. Its only secret is the report token, which sets no password."""
-    words = {"changed_at": _moment(record.completed_at or record.updated_at)}
+    words = {"changed_at": _moment(record.completed_at or record.updated_at, _language(record.locale))}
     return _message(_Kind.CHANGED, address, record, words)
+
+
+def without_password_mail(record: ForgetPassword, address: str, user: Any) -> Letter:
+    """To somebody who signs in another way: which, so that nobody waits for a code in vain. It has no secret."""
+    ways = ", ".join(("Google", "Apple") if user is NOBODY else directory().sign_in_ways(user))
+    return _message(_Kind.WITHOUT_PASSWORD, address, record, {**_asked(record), "ways": ways})
+
+
+def unknown_mail(record: ForgetPassword, address: str) -> Letter:
+    """To an address that has no account: so, and that another may have one. It has no secret."""
+    return _message(_Kind.UNKNOWN, address, record, _asked(record))
 
 
 def describe_client(user_agent: str) -> str:
@@ -114,12 +128,12 @@ class _Form:
 _BLANK = re.compile("\ue000(\\w+)\ue001")
 
 
-@lru_cache(256)
+@lru_cache(1024)
 def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]) -> _Form:
     """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
     words = {name: f"\ue000{name}\ue001" for name in blanks}
     listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
-    context = {"code": "", "asked_from": "", "username": "", **dict(facts), **words, "links": listed}
+    context = {"code": "", "asked_from": "", "username": "", "ways": "", **dict(facts), **words, "links": listed}
     sentence, template = kind.value
     with translation.override(language):
         context["subject"] = subject = f"{context['brand']}: {sentence}"
@@ -134,6 +148,7 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
     host = urlsplit(conf.reset_page).hostname or ""
     facts = {
         "is_fresh_link": record.fresh_link_for_id is not None,
+        "by_support": record.by_support,
         "host": host,
         "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,
@@ -141,6 +156,7 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
         "link_seconds": conf.PASSWORD_RESET_LINK_LIFETIME,
         "brand": conf.brand_name,
         "support_email": conf.SUPPORT_EMAIL,
+        "sign_in_url": conf.SIGN_IN_URL,
     }
     words = {**words, "report_url": conf.reset_link("report", codes.report_token(record.pk, record.seed))}
     blanks = tuple(name for name, word in words.items() if word)
@@ -168,9 +184,23 @@ def _lasting(seconds: int) -> str:
     return ngettext("%d minute", "%d minutes", minutes) % minutes
 
 
-def _moment(at: datetime) -> str:
-    """A time as every language can read it, such as `2026-03-01 12:00 UTC`."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def _asked(record: ForgetPassword) -> dict[str, str]:
+    """When a reset was asked for, and by which browser."""
+    asked_at = _moment(record.created_at, _language(record.locale))
+    return {"asked_at": asked_at, "asked_from": describe_client(record.user_agent)}
+
+
+def _moment(at: datetime, language: str) -> str:
+    """A time as people of this language write it, such as `March 1, 2026, 12:00 PM UTC`."""
+    try:
+        locale = Locale.parse(language, sep="-")
+    except UnknownLocaleError:
+        locale = Locale("en")
+    at = at.astimezone(UTC)
+    both = str(get_datetime_format("medium", locale=locale)).replace("'", "")
+    both = both.format(format_time(at, "short", UTC, locale), format_date(at, "long", locale))
+    # A space that not every mail program knows, and that would keep an English mail from being plain ASCII.
+    return both.replace("\u202f", " ") + " UTC"
 
 
 def _language(locale: str) -> str:

@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                 ('client_ip', models.GenericIPAddressField(blank=True, null=True)),
                 ('user_agent', models.CharField(blank=True, max_length=200)),
                 ('traceparent', models.CharField(blank=True, default=current, editable=False, help_text='The trace that the request belongs to, by W3C Trace Context; empty where nobody traces.', max_length=55)),
+                ('by_support', models.BooleanField(default=False, help_text='Support started it for the owner, whose mail says so.')),
                 ('state', models.CharField(choices=[('QUEUED', 'Queued'), ('SENT', 'Sent'), ('VERIFIED', 'Verified'), ('COMPLETED', 'Completed'), ('CANCELLED', 'Cancelled')], default='QUEUED', max_length=9)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('generation', models.PositiveIntegerField(default=0, help_text='Which code of this reset is the current one.')),
@@ -77,14 +78,14 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'password reset',
-                'permissions': [('mail_again', 'Can try dead mails again')],
+                'permissions': [('mail_again', 'Can try dead mails again'), ('start_reset', 'Can start a reset for somebody')],
             },
         ),
         migrations.CreateModel(
             name='PasswordResetEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('LOOKED_UP', 'Looked Up'), ('MAILED', 'Mailed'), ('NOT_MAILED', 'Not Mailed'), ('MAIL_FAILED', 'Mail Failed'), ('MAIL_DEAD', 'Mail Dead'), ('RESEND_ASKED', 'Resend Asked'), ('WRONG_CODE', 'Wrong Code'), ('VERIFIED', 'Verified'), ('CANCELLED', 'Cancelled'), ('COMPLETED', 'Completed'), ('SUPERSEDED', 'Superseded'), ('REPORTED', 'Reported')], max_length=12)),
+                ('kind', models.CharField(choices=[('STARTED', 'Started'), ('LOOKED_UP', 'Looked Up'), ('MAILED', 'Mailed'), ('NOT_MAILED', 'Not Mailed'), ('MAIL_FAILED', 'Mail Failed'), ('MAIL_DEAD', 'Mail Dead'), ('RESEND_ASKED', 'Resend Asked'), ('WRONG_CODE', 'Wrong Code'), ('VERIFIED', 'Verified'), ('CANCELLED', 'Cancelled'), ('COMPLETED', 'Completed'), ('SUPERSEDED', 'Superseded'), ('REPORTED', 'Reported')], max_length=12)),
                 ('reason', models.CharField(blank=True, help_text='A reason code, never a secret.', max_length=40)),
                 ('provider_id', models.CharField(blank=True, help_text="By which the mail provider's own log knows the mail, where it has said.", max_length=100)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -92,7 +92,7 @@ def _needs_a_link(record: ForgetPassword, locked_now: Any) -> bool:
 def _is_still_theirs(record: ForgetPassword) -> bool:
     """Whether the mailbox that got the report token is still the account's: who took the account may have moved it."""
     if record.user is None:
-        return bool(find_mailbox(record.email).users)
+        return bool(find_mailbox(record.email).recoverable)
     address = directory().address(record.user, record.email)
     return not directory().why_not(record.user, address) and fold(address) == fold(record.email)
 

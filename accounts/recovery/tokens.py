@@ -83,7 +83,7 @@ def _user_of(token: codes.Token, record: ForgetPassword) -> Any:
     if record.user is not None:
         users = (record.user,)
     else:
-        users = find_mailbox(record.email).users if token.kind is codes.TokenKind.LINK else ()
+        users = find_mailbox(record.email).recoverable if token.kind is codes.TokenKind.LINK else ()
     for user in users:
         bound = directory().bound(user, record.email)
         if codes.token_matches(token, record.seed, bound, record.generation):

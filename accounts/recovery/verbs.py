@@ -305,7 +305,7 @@ def _over() -> InvalidCode:
 
 
 def _locked() -> InvalidCode:
-    return InvalidCode(0, f"{_('Too many wrong codes.')} {rules.link_instead()}")
+    return InvalidCode(0, " ".join((str(_("Too many wrong codes.")), rules.link_instead())))
 
 
 def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimited:

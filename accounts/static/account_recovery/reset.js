@@ -178,11 +178,11 @@ function minutes(seconds) {
 /** Bring the clocks up to date; each second. */
 function tick() {
   const works = left(reset.expiresAt);
-  if (works > 0) $("clock").textContent = texts.lasts.replace("%s", minutes(works));
+  if (works > 0) $("clock").textContent = texts.lasts.replace("{time}", minutes(works));
   else if (reset.expiresAt && shown === "prove" && !late && !busy) return go("expired");
   const pause = left(reset.resendAvailableAt);
   for (const button of main.querySelectorAll(".again")) {
-    button.textContent = pause > 0 ? texts.againin.replace("%s", minutes(pause)) : texts.again;
+    button.textContent = pause > 0 ? texts.againin.replace("{time}", minutes(pause)) : texts.again;
     if (!busy) button.setAttribute("aria-disabled", String(pause > 0));
   }
 }
