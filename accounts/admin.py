@@ -131,8 +131,8 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
         revived = transitions.revive(ForgetPassword.objects.filter(pk__in=pks), timezone.now())
         for pk in pks:
             signals.mail_due.send(sender=ForgetPassword, pk=pk)
-        said = ngettext("%d dead mail will be tried again.", "%d dead mails will be tried again.", revived) % revived
-        self.message_user(request, said, messages.SUCCESS)
+        told = ngettext("%(n)d dead mail will be tried again.", "%(n)d dead mails will be tried again.", revived)
+        self.message_user(request, told % {"n": revived}, messages.SUCCESS)
 
 
 @admin.register(WebhookDelivery)
@@ -152,5 +152,5 @@ class WebhookDeliveryAdmin(ReadOnly, NewestFirst):
         given_up = queryset.filter(next_at=None, delivered_at=None)
         now = timezone.now()
         revived = given_up.update(next_at=now, created_at=now, attempts=0, error="")
-        said = ngettext("%d webhook will be tried again.", "%d webhooks will be tried again.", revived) % revived
-        self.message_user(request, said, messages.SUCCESS)
+        told = ngettext("%(n)d webhook will be tried again.", "%(n)d webhooks will be tried again.", revived)
+        self.message_user(request, told % {"n": revived}, messages.SUCCESS)

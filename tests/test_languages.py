@@ -54,7 +54,7 @@ def test_there_is_a_translation_for_each_language_and_no_other() -> None:
 def test_the_extraction_reads_code_and_templates() -> None:
     found = {message.id for message in of(TEXTS)}
     assert {"Forgot your password?", "Your code to reset the password", "There is nothing here"} <= found
-    assert ("%d hour", "%d hours") in found
+    assert ("%(n)d hour", "%(n)d hours") in found
     assert len(found) > 140
 
 
@@ -84,11 +84,24 @@ def test_a_translation_has_each_plural_form(catalogue: Catalog) -> None:
 
 
 @each_translation
-def test_no_translation_loses_a_placeholder(catalogue: Catalog) -> None:
+def test_no_translation_loses_a_placeholder(language: str, catalogue: Catalog) -> None:
     for message in of(catalogue):
-        wanted = message.id[-1] if message.pluralizable else message.id
-        for form in messages.forms(message):
-            assert Counter(PLACEHOLDER.findall(form)) == Counter(PLACEHOLDER.findall(str(wanted))), form
+        wanted = Counter(PLACEHOLDER.findall(str(message.id[-1] if message.pluralizable else message.id)))
+        # Arabic and Hebrew have words for one hour and for two.
+        may_be_words = message.pluralizable and language in {"ar", "he"}
+        for form in messages.forms(message)[: -1 if may_be_words else None]:
+            found = Counter(PLACEHOLDER.findall(form))
+            assert found <= wanted if may_be_words else found == wanted, form
+        assert Counter(PLACEHOLDER.findall(messages.forms(message)[-1])) == wanted
+
+
+def test_each_form_of_a_number_can_be_written() -> None:
+    for catalogue in CATALOGUES.values():
+        for message in of(catalogue):
+            if message.pluralizable:
+                names = re.findall(r"%\((\w+)\)", message.id[-1])
+                written = [form % dict.fromkeys(names, 7) for form in messages.forms(message)]
+                assert not any("%" in text for text in written)
 
 
 @each_translation
@@ -169,7 +182,9 @@ def test_the_rules_of_passwords_are_in_the_language_of_the_client(language: str,
         for answer in (api.post({"query": document}, **{"Accept-Language": each}).json() for each in ("en", language))
     ]
     assert len(texts[0]) == len(texts[1])
-    assert not set(texts[0]) & set(texts[1])
+    # Django has no Hindi for two of its own.
+    djangos = {text for text in texts[0] if "too similar" in text or "at least 15" in text}
+    assert set(texts[0]) & set(texts[1]) == (djangos if language == "hi" else set())
 
 
 @pytest.mark.parametrize(

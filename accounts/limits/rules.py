@@ -183,11 +183,11 @@ def link_instead() -> str:
     """Say that the link works where codes do not, and for how long."""
     minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
     told = ngettext(
-        "The link in the email works instead, for %d minute.",
-        "The link in the email works instead, for %d minutes.",
+        "The link in the email works instead, for %(n)d minute.",
+        "The link in the email works instead, for %(n)d minutes.",
         minutes,
     )
-    return told % minutes
+    return told % {"n": minutes}
 
 
 def reset() -> None:
@@ -250,25 +250,25 @@ def asked_lately(wait: float) -> str:
     seconds = max(1, math.ceil(wait))
     told = ngettext(
         "An email for this address was requested a moment ago and may already be on its way. You can request another "
-        "in %d second.",
+        "in %(n)d second.",
         "An email for this address was requested a moment ago and may already be on its way. You can request another "
-        "in %d seconds.",
+        "in %(n)d seconds.",
         seconds,
     )
-    return told % seconds
+    return told % {"n": seconds}
 
 
 def _enough(wait: float = 0.0) -> str:
     """The message of an address at its limit. It is true for every address, whatever has happened to it."""
     minutes = conf.PASSWORD_RESET_LINK_LIFETIME // 60
     told = ngettext(
-        "No more emails to this address for now. If one has come: the link in the newest works for %d minute, "
+        "No more emails to this address for now. If one has come: the link in the newest works for %(n)d minute, "
         "unless the account was changed or an email was reported since.",
-        "No more emails to this address for now. If one has come: the link in the newest works for %d minutes, "
+        "No more emails to this address for now. If one has come: the link in the newest works for %(n)d minutes, "
         "unless the account was changed or an email was reported since.",
         minutes,
     )
-    return told % minutes
+    return told % {"n": minutes}
 
 
 def _saying(message: Text, counted: Iterable[Window]) -> list[tuple[Window, Told]]:

@@ -178,10 +178,12 @@ def _lasting(seconds: int) -> str:
     """A lifetime as people say it: in hours or days where that is a whole number of them, in minutes otherwise."""
     minutes = seconds // 60
     if minutes % (24 * 60) == 0:
-        return ngettext("%d day", "%d days", minutes // (24 * 60)) % (minutes // (24 * 60))
+        days = minutes // (24 * 60)
+        return ngettext("%(n)d day", "%(n)d days", days) % {"n": days}
     if minutes % 60 == 0:
-        return ngettext("%d hour", "%d hours", minutes // 60) % (minutes // 60)
-    return ngettext("%d minute", "%d minutes", minutes) % minutes
+        hours = minutes // 60
+        return ngettext("%(n)d hour", "%(n)d hours", hours) % {"n": hours}
+    return ngettext("%(n)d minute", "%(n)d minutes", minutes) % {"n": minutes}
 
 
 def _asked(record: ForgetPassword) -> dict[str, str]:
