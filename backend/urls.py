@@ -14,7 +14,9 @@ urlpatterns = [
 ]
 
 if settings.ADMIN_ENABLED:
-    urlpatterns.append(path("admin/", admin.site.urls))
+    # By this name Django's login page finds it, and offers it to whoever has forgotten the password.
+    forgotten = RedirectView.as_view(pattern_name="account_recovery:reset")
+    urlpatterns += [path("admin/forgotten/", forgotten, name="admin_password_reset"), path("admin/", admin.site.urls)]
 # Developers are led to where they can ask, and people who are lost to what they most likely want.
 if settings.GRAPHIQL:
     urlpatterns.append(path("", RedirectView.as_view(url="/graphql/")))

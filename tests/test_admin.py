@@ -356,3 +356,10 @@ def test_a_mail_that_waits_for_its_next_try_keeps_its_turn(support: Client, dead
     assert "0 dead mail" in revive(support, dead)
     dead.refresh_from_db()
     assert (dead.mail_next_at, dead.mail_attempts) == (turn, 3)
+
+
+def test_the_login_leads_staff_who_have_forgotten_to_the_reset_page(api: API) -> None:
+    page = api.http.get("/admin/login/").content.decode()
+    (way,) = re.findall(r'<a href="([^"]+)">Forgotten your', page)
+    answer = api.http.get(way)
+    assert (answer.status_code, answer["Location"]) == (302, "/reset/")

@@ -149,6 +149,8 @@ def test_a_mail_is_whole_in_each_language(language: str, kind: str) -> None:
     if kind == "code":
         assert re.fullmatch(r"@accounts\.example\.com #\d{6}", text.splitlines()[-1])
         assert "UTC (Firefox, Linux)" in text
+    # Filters take hidden text for a trick.
+    assert "display: none" not in html
     assert letter.message().as_bytes()
 
 
