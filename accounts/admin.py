@@ -13,15 +13,18 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import ngettext
 
-from . import codes, signals, transitions
+from . import codes, records, signals, transitions
 from .addresses import clean_address, fold
+from .choices import Mail
+from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS
 from .directory import directory
 from .exceptions import InvalidInput
 from .filters import OfferedFilters
 from .lookup import accounts_of
-from .models import ForgetPassword, PasswordResetEvent, WebhookDelivery
+from .models import ForgetPassword, PasswordResetEvent, Spent, WebhookDelivery, utc_day
 
 MOST_LISTED = 10_000
 """Rows that a list has pages for."""
@@ -79,26 +82,97 @@ def _estimate(rows: QuerySet[Any]) -> int:
     return int(rows.model._default_manager.count())
 
 
+def _spent(record: ForgetPassword) -> Spent:
+    """The guesses that the address has spent, read with the list or now."""
+    if record.spent is None:
+        record.spent = records.spent_by(record.email_digest)
+    return record.spent
+
+
 class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = PasswordResetEvent
-    fields = ("created_at", "kind", "reason", "provider_id")
+    fields = ("at", "kind", "reason", "provider_id")
     readonly_fields = fields
     verbose_name_plural = "timeline"
+
+    @admin.display(description="at")
+    def at(self, event: PasswordResetEvent) -> str:
+        """The time with its seconds, which tell a slow mail server from a slow mailer."""
+        return f"{timezone.localtime(event.created_at):%Y-%m-%d %H:%M:%S}"
 
 
 @admin.register(ForgetPassword)
 class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     """Searchable by record id, by a whole address, whoever's it is, and by the name of an account."""
 
-    list_display = ("created_at", "email", "user", "state", "attempts", "resends", "mail_due", "mail_error", "sent_at")
+    list_display = ("created_at", "email", "user", "shown_status", "mail", "resends", "sent_at")
     list_filter = ("state", "mail_due", "created_at")
     list_select_related = ("user",)
     search_fields = ("id",)  # or there is no search box; what is looked for, `get_search_results` says
     search_help_text = "A whole address, of an account or not; the name somebody signs in by; or a record's id."
+    readonly_fields = ("shown_status", "mail", "guesses")
     # The seed and what is derived from it stay out, and so do the digests: none of them helps support.
-    exclude = ("forget_password_otp", "email_digest", "idempotency_digest")
+    fieldsets = (
+        (
+            None,
+            {"fields": ("email", "user", "shown_status", "mail", "guesses", "created_at", "client_ip", "user_agent")},
+        ),
+        (
+            "The record itself",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    *("state", "is_user_password_updated", "by_support", "locale", "attempts", "generation", "resends"),
+                    *("looked_at", "sent_at", "code_issued_at", "link_issued_at", "verified_at", "completed_at"),
+                    *("superseded_at", "reported_at", "fresh_link_for", "updated_at"),
+                    *("mail_due", "mail_asked_at", "mail_attempts", "mail_next_at", "mail_turn_at"),
+                    *("mail_claimed_at", "mail_error"),
+                ),
+            },
+        ),
+    )
     inlines = (Timeline,)
     actions = ("mail_again",)
+
+    class Media:
+        css = {"all": ("account_recovery/admin.css",)}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: Any = super().changelist_view(request, extra_context)
+        if shown := (getattr(response, "context_data", None) or {}).get("cl"):
+            # The guesses of all rows by one query: each row's status depends on them.
+            spent = records.spent_by_each({record.email_digest for record in shown.result_list})
+            for record in shown.result_list:
+                record.spent = spent.get(record.email_digest, Spent())
+        return response  # type: ignore[no-any-return]
+
+    @admin.display(description="status")
+    def shown_status(self, record: ForgetPassword) -> str:
+        """What the holder is told, and what only support may know."""
+        now = timezone.now()
+        words = [str(record.status(record.attempts_left(_spent(record), now), now))]
+        words += ["reported"] if record.reported_at else ["ended"] if record.superseded_at else []
+        badges = ((word.lower(), word) for word in words)
+        return format_html_join(" ", '<span class="recovery-badge recovery-{}">{}</span>', badges)
+
+    @admin.display(description="mail")
+    def mail(self, record: ForgetPassword) -> str:
+        """Whether a mail is due, and what came of the last try."""
+        if record.mail_due == Mail.NONE:
+            return "none due"
+        kind = "due" if record.mail_next_at else "dead"
+        text = f"{record.get_mail_due_display()}: {kind}{f', {record.mail_error}' if record.mail_error else ''}"
+        return format_html('<span class="recovery-badge recovery-{}">{}</span>', kind, text)
+
+    @admin.display(description="wrong codes")
+    def guesses(self, record: ForgetPassword) -> str:
+        """What is spent of each budget: docs/states.md, "Attempts and budgets"."""
+        spent = _spent(record)
+        today = spent.used_today if spent.day == utc_day(timezone.now()) else 0
+        return (
+            f"{record.attempts} of {MAX_ATTEMPTS} for this reset, {today} of {GUESSES_PER_DAY} for the address today, "
+            f"{spent.in_a_row} of {GUESSES_IN_A_ROW} in a row"
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ForgetPassword], search_term: str

@@ -363,3 +363,43 @@ def test_the_login_leads_staff_who_have_forgotten_to_the_reset_page(api: API) ->
     (way,) = re.findall(r'<a href="([^"]+)">Forgotten your', page)
     answer = api.http.get(way)
     assert (answer.status_code, answer["Location"]) == (302, "/reset/")
+
+
+# --- What support reads ----------------------------------------------------------------------------------------------
+
+
+def test_the_list_says_what_the_holder_is_told(support: Client, api: API, post: PostOffice, reset: Any) -> None:
+    for _ in range(5):
+        api.verify(reset.handle, "000000")
+    page = support.get(LIST).content.decode()
+    assert '<span class="recovery-badge recovery-locked">LOCKED</span>' in page
+    assert "account_recovery/admin.css" in page
+
+
+def test_the_list_asks_for_all_guesses_at_once(support: Client, api: API, post: PostOffice, reset: Any) -> None:
+    def statements() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            support.get(LIST)
+        return len(asked)
+
+    before = statements()
+    for number in range(10):
+        api.request(f"other{number}@example.com")
+    assert statements() == before
+
+
+def test_a_record_is_a_summary_first_and_its_fields_folded(support: Client, api: API, reset: Any) -> None:
+    api.verify(reset.handle, "000000")
+    page = support.get(page_of(reset)).content.decode()
+    assert "1 of 5 for this reset, 1 of 10 for the address today, 1 of 100 in a row" in page
+    assert "none due" in page
+    assert re.search(r"<details>\s*<summary>", page)
+    assert re.search(r"\d\d:\d\d:\d\d", page)
+
+
+def test_a_dead_mail_and_a_reported_reset_are_seen_in_the_list(support: Client, reset: ForgetPassword) -> None:
+    ForgetPassword.objects.update(mail_due="LINK", mail_error="smtp_550 5.1.1", reported_at=timezone.now(),
+                                  superseded_at=timezone.now())  # fmt: skip
+    page = support.get(LIST).content.decode()
+    assert '<span class="recovery-badge recovery-dead">link alone: dead, smtp_550 5.1.1</span>' in page
+    assert '<span class="recovery-badge recovery-reported">reported</span>' in page

@@ -314,6 +314,7 @@ def test_the_workers_that_make_serve_starts_are_those_that_are_checked(tmp_path:
         stand_in.parent.mkdir(exist_ok=True)
         stand_in.write_text(f'#!/bin/sh\necho "{name} told $WORKERS, asked $*"\n')
         stand_in.chmod(0o755)
+    (tmp_path / "texts.stamp").touch()
     make = ["make", "--no-print-directory", "--old-file=setup", "serve", f"VENV={tmp_path}"]
     done = subprocess.run(make, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
     assert "python told 2, asked manage.py check --deploy --fail-level ERROR" in done.stdout

@@ -154,12 +154,14 @@ def test_off_wipes_what_was_typed_at_the_first_look(api: API, post: PostOffice) 
     assert ForgetPassword.objects.get().email == ""
 
 
+@pytest.mark.parametrize("answer", [(550, b"5.1.1 nobody here"), (450, b"4.7.1 later")], ids=["for good", "too often"])
 def test_what_was_typed_and_cannot_be_mailed_troubles_nobody(
-    told: None, api: API, post: PostOffice, monkeypatch: pytest.MonkeyPatch
+    told: None, api: API, post: PostOffice, monkeypatch: pytest.MonkeyPatch, settings: Any, answer: tuple[int, bytes]
 ) -> None:
     def refuses(*_: Any, **__: Any) -> str:
-        raise smtplib.SMTPRecipientsRefused({TYPED: (550, b"5.1.1 nobody here")})
+        raise smtplib.SMTPRecipientsRefused({TYPED: answer})
 
+    settings.MAIL_MAX_ATTEMPTS = 1
     monkeypatch.setattr(smtp.Connection, "send", refuses)
     api.request(TYPED)
     post.deliver()

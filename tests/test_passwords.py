@@ -201,10 +201,11 @@ def test_a_password_with_half_a_character_is_refused_and_nothing_breaks(api: API
         "examplepassword12345",
         "app.example.org/reset",
         "Acme Rockets 2026",
+        "Zephyrine 2026!!",
     ],
 )
 def test_little_more_than_the_name_of_the_service_is_refused(api: API, settings: Any, password: str) -> None:
-    settings.PASSWORD_CONTEXT_WORDS = ["Acme", "Rockets"]
+    settings.BRAND_NAME, settings.PASSWORD_CONTEXT_WORDS = "Zephyrine", ["Acme", "Rockets"]
     settings.FRONTEND_RESET_URL = "https://app.example.org/reset"
     assert "password_contextual" in codes_of(check(api, password))
 

@@ -98,10 +98,7 @@ class Batch:
         except (OperationalError, InterfaceError, TooManyConnections):
             raise  # the database is in trouble, or the server busy, whatever the mail
         except Exception as error:  # noqa: BLE001 (one mail that cannot be sent must never stop the next)
-            if record.pk in self._strangers and classify(error).permanent:
-                self._done(_Outcome(record, EventKind.NOT_MAILED, UNKNOWN))  # what a stranger typed is nobody's trouble
-            else:
-                self._put_off(record, error)
+            self._put_off(record, error)
         else:
             self.taken += bool(mailbox.address)
             kind = EventKind.MAILED if mailbox.address else EventKind.NOT_MAILED
@@ -188,6 +185,10 @@ class Batch:
         failure, now = classify(error), timezone.now()
         twice_unanswered = failure.reason == record.mail_error == UNANSWERED
         dead = failure.permanent or twice_unanswered or record.mail_attempts >= conf.MAIL_MAX_ATTEMPTS
+        if dead and record.pk in self._strangers:
+            # What a stranger typed is nobody's trouble: no dead mail, no webhook.
+            self._done(_Outcome(record, EventKind.NOT_MAILED, UNKNOWN))
+            return
         retry_at = None if dead else now + _backoff(record.mail_attempts)
         logger.warning(
             "mail of reset %s not accepted: %s (%s), try %d, %s",

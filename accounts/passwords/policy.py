@@ -124,7 +124,7 @@ def _codes_of(validator: type) -> tuple[str, ...]:
 def context_words(user: Any = None) -> frozenset[str]:
     """What anybody may connect with this service and, with a user, with the account (OWASP ASVS 5.0, 6.1.2, 6.2.11)."""
     texts = [urlsplit(url).hostname or "" for url in (conf.PUBLIC_URL, conf.reset_page)]
-    texts += conf.PASSWORD_CONTEXT_WORDS
+    texts += [conf.BRAND_NAME, *conf.PASSWORD_CONTEXT_WORDS]
     if user is not None:
         fields = (getattr(user, "USERNAME_FIELD", "username"), directory().email_field, "first_name", "last_name")
         texts += [str(getattr(user, field, None) or "") for field in fields]
