@@ -105,7 +105,7 @@ class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     """Searchable by record id, by a whole address, whoever's it is, and by the name of an account."""
 
-    list_display = ("created_at", "email", "user", "shown_status", "mail", "resends", "sent_at")
+    list_display = ("created_at", "email", "user", "shown_status", "mail")
     list_filter = ("state", "mail_due", "created_at")
     list_select_related = ("user",)
     search_fields = ("id",)  # or there is no search box; what is looked for, `get_search_results` says
