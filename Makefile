@@ -11,9 +11,9 @@ PY := $(VENV)/bin/python
 DEV := DEBUG=1 PUBLIC_URL=$${PUBLIC_URL:-http://$(HOST):$(PORT)} $(PY)
 PEERS := .venv-peers
 BUNDLE := web/dist/graphiql.js
-# npm writes these when all else is there, so what stopped half way is begun anew, and what is done is not.
-# Each translation is compiled into the file beside it.
+# Each translation is compiled into a file beside it.
 TEXTS := $(wildcard accounts/locale/*/LC_MESSAGES/django.po)
+# npm writes these when all else is there, so what stopped half way is begun anew, and what is done is not.
 WEB := web/node_modules/.package-lock.json
 AUDITS := tests/audit/node_modules/.package-lock.json
 # `make test COVERAGE=1` tells which lines and branches no test has come by.
@@ -39,7 +39,8 @@ setup: $(VENV)/run.stamp $(VENV)/texts.stamp $(BUNDLE) ## Install everything, an
 	@:
 
 serve: ## The production server, once set up: no installing, no migration, no demo; the README says what it needs
-	@test -x $(VENV)/bin/granian && test -e $(BUNDLE) && test -e $(VENV)/texts.stamp && ! test requirements.txt -nt $(VENV)/run.stamp || { \
+	@test -x $(VENV)/bin/granian && test -e $(BUNDLE) && test -e $(VENV)/texts.stamp \
+		&& ! test requirements.txt -nt $(VENV)/run.stamp || { \
 		echo "make setup first: something is not installed, or requirements.txt has changed since." >&2; exit 1; }
 	@$(MAKE) --no-print-directory --jobs 2 checked collected
 	exec $(VENV)/bin/granian --interface asgi --http 1 --host $(HOST) --port $(PORT) --workers $(WORKERS) \

@@ -65,10 +65,15 @@ class NewestFirst(OfferedFilters):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: Any = super().changelist_view(request, extra_context)
         shown = (getattr(response, "context_data", None) or {}).get("cl")
+        if shown:
+            self.prepare(shown.result_list)
         if shown and shown.result_count >= MOST_LISTED:
             of = "" if shown.has_active_filters or shown.query else f" of about {_estimate(shown.queryset):,}"
             response.context_data["subtitle"] = f"The newest {MOST_LISTED:,}{of}. Search, or filter, for older ones."
         return response  # type: ignore[no-any-return]
+
+    def prepare(self, rows: Any) -> None:
+        """Read by few statements what the columns of all the rows of a page need."""
 
 
 def _estimate(rows: QuerySet[Any]) -> int:
@@ -137,14 +142,10 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     class Media:
         css = {"all": ("account_recovery/admin.css",)}
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        response: Any = super().changelist_view(request, extra_context)
-        if shown := (getattr(response, "context_data", None) or {}).get("cl"):
-            # The guesses of all rows by one query: each row's status depends on them.
-            spent = records.spent_by_each({record.email_digest for record in shown.result_list})
-            for record in shown.result_list:
-                record.spent = spent.get(record.email_digest, Spent())
-        return response  # type: ignore[no-any-return]
+    def prepare(self, rows: Any) -> None:
+        spent = records.spent_by_each({record.email_digest for record in rows})
+        for record in rows:
+            record.spent = spent.get(record.email_digest, Spent())
 
     @admin.display(description="status")
     def shown_status(self, record: ForgetPassword) -> str:

@@ -26,9 +26,9 @@ class Site(admin.AdminSite):
         written = admin_class or admin.ModelAdmin
         if not issubclass(written, OfferedFilters):
             guards: tuple[type, ...] = (OfferedFilters,)
-            from accounts.user_admin import LinkByMail  # needs the models, which come after this class
-
             if hasattr(written, "change_password_form"):
+                from accounts.user_admin import LinkByMail  # needs the models, which come after this class
+
                 guards = (LinkByMail, OfferedFilters)
             written = type(written.__name__, (*guards, written), {"__module__": written.__module__})
         super().register(model_or_iterable, written, **options)

@@ -15,7 +15,47 @@ ADDRESS = "ada@example.com"
 _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0"
 
 
-def _reset(language: str, *, accounts: int = 1, with_code: bool = True, **fields: Any) -> Letter:
+def code(language: str) -> Letter:
+    """Code and link, for an address with one account."""
+    return _reset(language, with_code=True)
+
+
+def link(language: str) -> Letter:
+    """The link alone: no code can be typed just now."""
+    return _reset(language)
+
+
+def several_links(language: str) -> Letter:
+    """A link for each of the accounts that share an address."""
+    return _reset(language, accounts=2, with_code=True)
+
+
+def fresh_link(language: str) -> Letter:
+    """After a report: the password is one that nobody knows."""
+    return _reset(language, fresh_link_for_id=uuid.uuid4())
+
+
+def by_support(language: str) -> Letter:
+    """Support has started the reset: `manage.py start_reset`, or the admin."""
+    return _reset(language, by_support=True)
+
+
+def changed(language: str) -> Letter:
+    """The news that the password was changed."""
+    return mails.changed_mail(_record(language, mail_due=Mail.CHANGED), ADDRESS)
+
+
+def without_password(language: str) -> Letter:
+    """MAIL_WITHOUT_PASSWORD=explain: to somebody who signs in another way."""
+    return mails.without_password_mail(_record(language), ADDRESS, mails.NOBODY)
+
+
+def unknown(language: str) -> Letter:
+    """MAIL_UNKNOWN=on: to an address that has no account."""
+    return mails.unknown_mail(_record(language), ADDRESS)
+
+
+def _reset(language: str, *, accounts: int = 1, with_code: bool = False, **fields: Any) -> Letter:
     record = _record(language, **fields)
     return mails.reset_mail(record, ADDRESS, [mails.NOBODY] * accounts, with_code=with_code)
 
@@ -25,13 +65,7 @@ def _record(language: str, **fields: Any) -> ForgetPassword:
 
 
 SAMPLES: dict[str, Callable[[str], Letter]] = {
-    "code": _reset,
-    "link": lambda language: _reset(language, with_code=False),
-    "several_links": lambda language: _reset(language, accounts=2),
-    "fresh_link": lambda language: _reset(language, with_code=False, fresh_link_for_id=uuid.uuid4()),
-    "by_support": lambda language: _reset(language, with_code=False, by_support=True),
-    "changed": lambda language: mails.changed_mail(_record(language, mail_due=Mail.CHANGED), ADDRESS),
-    "without_password": lambda language: mails.without_password_mail(_record(language), ADDRESS, mails.NOBODY),
-    "unknown": lambda language: mails.unknown_mail(_record(language), ADDRESS),
+    write.__name__: write
+    for write in (code, link, several_links, fresh_link, by_support, changed, without_password, unknown)
 }
 """For each kind of mail what writes one in a language, such as `de`."""
