@@ -49,7 +49,7 @@ def path_of(name: str) -> Path:
 
 def forms(message: Message) -> list[str]:
     """The translations of a text: one, or one for each plural form."""
-    return [message.string] if isinstance(message.string, str) else list(message.string or ())
+    return list(message.string) if isinstance(message.string, (list, tuple)) else [message.string or ""]
 
 
 def write(catalog: Catalog) -> None:
