@@ -23,7 +23,8 @@ from django.db import DatabaseError
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from .conf import conf, own_page, parse_page
+from . import brands
+from .conf import conf, own_page, parse_route
 from .directory import Directory, directory
 from .hooks.endpoints import parse as parse_webhooks
 from .hooks.revokers import REVOKERS
@@ -59,6 +60,7 @@ def register() -> None:
         check_link_outlives_limits,
         check_sender,
         check_route,
+        check_brands,
         check_retention,
         check_public_url,
         check_page,
@@ -103,8 +105,10 @@ def check_mail_backend() -> Found:
 
 def check_urls() -> Found:
     """E005: over plain HTTP, everybody on the way can read the token of a mailed link or of a verified code."""
-    for name in ("PUBLIC_URL", "FRONTEND_RESET_URL"):
-        parts = urlsplit(getattr(conf, name))
+    urls = {name: getattr(conf, name) for name in ("PUBLIC_URL", "FRONTEND_RESET_URL")}
+    urls |= {f"The reset_url of {brand.key} in BRANDS": brand.reset_url for brand in _brands()}
+    for name, url in urls.items():
+        parts = urlsplit(url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             yield Error(f"{name} is plain HTTP.", hint="Give it an https:// address.", id="account_recovery.E005")
 
@@ -179,9 +183,22 @@ def check_sender() -> Found:
 def check_route() -> Found:
     """E012: behind such a fragment no frontend would find the token."""
     try:
-        parse_page(conf.FRONTEND_RESET_URL)
+        parse_route(conf.FRONTEND_RESET_URL)
     except ValueError as error:
         yield Error("No token can stand behind FRONTEND_RESET_URL.", hint=str(error), id="account_recovery.E012")
+
+
+def check_brands() -> Found:
+    """E018: a mail of a brand that cannot be used is never sent, or nobody can read it."""
+    try:
+        brands.parse_color(conf.BRAND_COLOR or brands.Palette().accent)
+    except ValueError as error:
+        yield Error("BRAND_COLOR cannot be used.", hint=str(error), id="account_recovery.E018")
+    try:
+        brands.parse(conf.BRANDS, parse_sender)
+    except ValueError as error:
+        for problem in str(error).splitlines():
+            yield Error(f"BRANDS cannot be used: {problem}", hint="See docs/brands.md.", id="account_recovery.E018")
 
 
 def check_retention() -> Found:
@@ -411,6 +428,15 @@ def _directory() -> Directory | None:
         return _use_directory()
     except UNUSABLE:
         return None
+
+
+def _brands() -> list[brands.Brand]:
+    """The brands besides the default one; none where E018 has more to say."""
+    try:
+        brands.parse(conf.BRANDS, parse_sender)
+        return brands.every()[1:]
+    except (ValueError, NoReverseMatch):
+        return []
 
 
 def _refuses(validator: Any, password: str) -> bool:

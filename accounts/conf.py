@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,7 +34,27 @@ def parse_rate(text: str) -> Rate:
     return Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
 
 
-def parse_page(text: str) -> str:
+def parse_web_url(text: str) -> str:
+    """An http(s) URL without a user, and without a fragment, for that will carry a token. Raises ValueError."""
+    parts = urlsplit(text)
+    odd = any(letter.isspace() or not letter.isprintable() or letter in "\"'<>\\" for letter in text)
+    try:
+        port_is_odd = parts.port == 0
+    except ValueError:
+        port_is_odd = True
+    if (
+        odd
+        or port_is_odd
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.username
+        or "#" in text
+    ):
+        raise ValueError("Not a web address, such as https://app.example.com/reset (without a # part).")
+    return text
+
+
+def parse_route(text: str) -> str:
     """A page without the route in its fragment, such as `#/reset`. Raises ValueError if no token fits behind that."""
     page, number_sign, route = text.partition("#")
     if number_sign and not _ROUTE.fullmatch(route):
@@ -134,6 +154,12 @@ class RecoverySettings:
     """Where people sign in once their password is changed; empty: nobody is led there."""
     SUPPORT_EMAIL: str = ""
     """Whom to ask for help; empty: nobody is named."""
+    BRAND_LOGO: str = ""
+    """The address of a picture, 40 pixels high; empty: the name is written."""
+    BRAND_COLOR: str = ""
+    """Of links and buttons, such as `#0b57a4`; empty: this blue."""
+    BRANDS: Mapping[str, dict[str, str]] = {}
+    """Further brands by the keys that frontends name them by: docs/brands.md."""
 
     DIGEST_KEY: str = ""
     """The key of address digests, so that counts and searches survive a new SECRET_KEY; empty: that key."""
@@ -175,25 +201,11 @@ class RecoverySettings:
     def lease(self) -> timedelta:
         return timedelta(seconds=self.MAIL_LEASE_SECONDS)
 
-    @property
-    def brand_name(self) -> str:
-        return self.BRAND_NAME or urlsplit(self.PUBLIC_URL).hostname or ""
 
-    @property
-    def reset_page(self) -> str:
-        return self.FRONTEND_RESET_URL or f"{self.PUBLIC_URL}{own_page()}"
-
-    def reset_link(self, kind: str, secret: str) -> str:
-        """The page with a `token` or a `report` in its fragment, which no server sees.
-
-        Behind a route in the fragment, such as `#/reset`, it stands as routers of that kind read it: `?token=…`.
-        """
-        return f"{self.reset_page}{'?' if '#' in self.reset_page else '#'}{kind}={secret}"
-
-
-def own_page() -> str:
+def own_page(brand: str = "") -> str:
     """The path of this app's own page, wherever the project has included it. Raises NoReverseMatch if it has not."""
-    return reverse("account_recovery:reset").removeprefix(get_script_prefix().rstrip("/"))
+    page = reverse("account_recovery:reset", kwargs={"brand": brand} if brand else None)
+    return page.removeprefix(get_script_prefix().rstrip("/"))
 
 
 conf = RecoverySettings()

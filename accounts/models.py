@@ -67,6 +67,7 @@ class ForgetPassword(models.Model):
         help_text="The trace that the request belongs to, by W3C Trace Context; empty where nobody traces.",
     )
 
+    brand = models.CharField(max_length=40, blank=True, help_text="Which of BRANDS it has; empty: the default.")
     by_support = models.BooleanField(default=False, help_text="Support started it for the owner, whose mail says so.")
 
     state = models.CharField(max_length=9, choices=State, default=State.QUEUED)

@@ -1,4 +1,5 @@
-"""The mails for the list of previews in the development inbox; `?lang=de` shows one in German."""
+"""The mails for the list of previews in the development inbox; `?lang=de` shows one in German,
+`?brand=shop` that of one of BRANDS."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ class Recovery(EmailPreview):
     """Has a method for each sample, which is how previews are found."""
 
 
-def _preview(write: Callable[[str], EmailMessage]) -> Callable[[Any], EmailMessage]:
+def _preview(write: Callable[..., EmailMessage]) -> Callable[[Any], EmailMessage]:
     @wraps(write)
     def preview(self: EmailPreview) -> EmailMessage:
-        return write(self.params.get("lang") or translation.get_language() or "")
+        return write(self.params.get("lang") or translation.get_language() or "", self.params.get("brand", ""))
 
     return preview
 

@@ -1,5 +1,10 @@
 """What is not GraphQL: the page where a mailed link leads when no frontend has its own, and the server's health."""
 
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from urllib.parse import urlsplit
+
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.crypto import constant_time_compare
@@ -7,6 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from . import brands
+from .brands import Palette
 from .conf import AWAY_SECONDS, conf
 from .exposition import exposition
 from .health import readiness
@@ -18,17 +25,40 @@ RESET_PAGE_CSP = (
 
 
 @require_safe
-def reset_page(request: HttpRequest) -> HttpResponse:
+def reset_page(request: HttpRequest, brand: str = "") -> HttpResponse:
     """The page behind the mailed link, whose token stays in the fragment: no GET brings it here, and none spends it.
 
     Some mail programs encode the `#`, and then it does come here, in the path. It is not looked at: the page's script
     takes it from there, as it does from the fragment.
     """
-    named = {"brand": conf.brand_name, "sign_in_url": conf.SIGN_IN_URL, "support_email": conf.SUPPORT_EMAIL}
-    response = render(request, "account_recovery/reset.html", named)
-    response["Content-Security-Policy"] = RESET_PAGE_CSP
+    shown = brands.of(brand)
+    theme = _theme(shown.palette) if shown.color else ""
+    response = render(request, "account_recovery/reset.html", {"brand": shown, "theme": theme})
+    response["Content-Security-Policy"] = _policy(theme, shown.logo)
     response["Cache-Control"] = "no-store"
     return response
+
+
+@cache
+def _theme(palette: Palette) -> str:
+    """The style that gives the page a brand's colors."""
+    light = (palette.accent, palette.hover, palette.on_accent)
+    dark = (palette.dark_accent, palette.dark_hover, palette.dark_on_accent)
+    one, other = (f"--accent:{accent};--accent-hover:{hover};--on-accent:{on}" for accent, hover, on in (light, dark))
+    return f":root{{{one}}}@media(prefers-color-scheme:dark){{:root{{{other}}}}}"
+
+
+@cache
+def _policy(theme: str, logo: str) -> str:
+    """RESET_PAGE_CSP, which lets in this very style and what comes from the logo's host."""
+    policy = RESET_PAGE_CSP
+    if theme:
+        digest = b64encode(sha256(theme.encode()).digest()).decode()
+        policy = policy.replace("style-src 'self'", f"style-src 'self' 'sha256-{digest}'")
+    if logo:
+        parts = urlsplit(logo)
+        policy = policy.replace("img-src data:", f"img-src data: {parts.scheme}://{parts.netloc}")
+    return policy
 
 
 @never_cache

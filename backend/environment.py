@@ -23,7 +23,8 @@ from environs import validate as checks
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn
 
-from accounts.conf import parse_page, parse_rate
+from accounts import brands
+from accounts.conf import parse_rate, parse_web_url
 from accounts.hooks.endpoints import parse as parse_webhooks
 from accounts.mailing.headers import BadSender, parse_sender
 
@@ -179,27 +180,34 @@ class Environment(FileAwareEnv):
 
     def web_url(self, variable: str, default: str = "") -> str:
         """An http(s) URL, with a path if it likes but without a fragment, for the fragment will carry a token."""
-        return self._parsed(variable, default, _web_url)
+        return self._parsed(variable, default, parse_web_url)
 
     def page(self, variable: str) -> str:
         """A web_url, or one with a route in its fragment, such as https://app.example.com/#/reset; or empty."""
-        return self._parsed(variable, "", _page)
+        return self._parsed(variable, "", brands.parse_page)
 
     def name(self, variable: str) -> str:
         """A name such as Example & Sons, for pages, subjects and senders; or empty."""
-        text = (self.str(variable, "") or "").strip()
-        if len(text) > 60 or not text.isprintable() or set(text) & set('<>"\\'):
-            self.problem(variable, 'A name of 60 letters at most, without < > " and \\.')
-            return ""
-        return text
+        return self._parsed(variable, "", brands.parse_name)
 
     def address(self, variable: str) -> str:
         """An email address, such as help@example.com; or empty."""
-        text = self.str(variable, "") or ""
-        if text and not re.fullmatch(r"[^\s@<>\"]+@[^\s@<>\"]+", text):
-            self.problem(variable, "Not an email address, such as help@example.com.")
-            return ""
-        return text
+        return self._parsed(variable, "", brands.parse_address)
+
+    def color(self, variable: str) -> str:
+        """A color that can be read on a light ground, such as #0b57a4; or empty."""
+        return self._parsed(variable, "", brands.parse_color)
+
+    def brands(self, variable: str) -> dict[str, dict[str, str]]:
+        """Brands by their keys: docs/brands.md."""
+        found: dict[str, dict[str, str]] = self.json_of(variable, dict)
+        try:
+            brands.parse(found, parse_sender)
+        except ValueError as error:
+            for problem in str(error).splitlines():
+                self.problem(variable, problem)
+            return {}
+        return found
 
     def database(self, variable: str, default: str) -> dict[str, Any]:
         """A database URL such as postgres://user:password@host:5432/name?sslmode=require.
@@ -299,32 +307,8 @@ def _complaint(name: str, value: Any) -> str:
     return "" if NOWHERE in said else said
 
 
-def _web_url(text: str) -> str:
-    parts = urlsplit(text)
-    odd = any(letter.isspace() or not letter.isprintable() or letter in "\"'<>\\" for letter in text)
-    try:
-        port_is_odd = parts.port == 0
-    except ValueError:
-        port_is_odd = True
-    if (
-        odd
-        or port_is_odd
-        or parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or parts.username
-        or "#" in text
-    ):
-        raise ValueError("Not a web address, such as https://app.example.com/reset (without a # part).")
-    return text
-
-
-def _page(text: str) -> str:
-    _web_url(parse_page(text))
-    return text
-
-
 def _origin(text: str) -> str:
-    parts = urlsplit(_web_url(text))
+    parts = urlsplit(parse_web_url(text))
     if parts.path.strip("/") or parts.query:
         raise ValueError("Not an origin: a scheme and a host, such as https://accounts.example.com, and nothing more.")
     return text.rstrip("/")

@@ -53,8 +53,11 @@ if not PUBLIC_URL:
         )
 FRONTEND_RESET_URL = env.page("FRONTEND_RESET_URL")
 BRAND_NAME = env.name("BRAND_NAME")
+BRAND_LOGO = env.web_url("BRAND_LOGO")
+BRAND_COLOR = env.color("BRAND_COLOR")
 SIGN_IN_URL = env.page("SIGN_IN_URL")
 SUPPORT_EMAIL = env.address("SUPPORT_EMAIL")
+BRANDS = env.brands("BRANDS")
 
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or ""])
 if DEBUG:

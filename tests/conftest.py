@@ -110,13 +110,21 @@ class Letter:
         return str(self.message.body)
 
     @property
+    def subject(self) -> str:
+        return str(self.message.subject)
+
+    @property
+    def html(self) -> str:
+        return str(self.message.alternatives[0][0])  # type: ignore[attr-defined]
+
+    @property
     def code(self) -> str:
         found = re.search(r"^@\S+ #(\d+)$", self.text, re.MULTILINE)
         return found[1] if found else ""
 
     @property
     def tokens(self) -> list[str]:
-        return re.findall(r"#token=([\w-]+)", self.text)
+        return re.findall(r"[#?]token=([\w-]+)", self.text)
 
     @property
     def token(self) -> str:
@@ -126,7 +134,7 @@ class Letter:
     @property
     def report(self) -> str:
         """The token of its "this was not me"."""
-        found = re.search(r"#report=([\w-]+)", self.text)
+        found = re.search(r"[#?]report=([\w-]+)", self.text)
         return found[1] if found else ""
 
 

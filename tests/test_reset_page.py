@@ -126,7 +126,7 @@ def test_opening_the_link_changes_nothing(visit: Visit, letter: Letter) -> None:
 
 def test_a_scanner_that_follows_every_link_spends_nothing(letter: Letter, api: API, user: Any) -> None:
     before = ForgetPassword.objects.values().get()
-    html = str(letter.message.alternatives[0][0])  # type: ignore[attr-defined]
+    html = letter.html
     links = re.findall(r'https?://[^\s"<]+', letter.text + html)
     assert len(links) >= 2
     for link in links:
@@ -635,6 +635,22 @@ def test_after_the_change_the_page_leads_to_where_people_sign_in(visit: Visit, l
     expect(page.get_by_role("link", name="help@example.com")).to_be_visible()
     expect(page.get_by_role("heading", name="Password changed")).to_be_focused()
     expect(page).to_have_title("Password changed · Bücher & Söhne")
+
+
+def test_a_brands_page_has_its_color_and_asks_by_its_key(visit: Visit, settings: Any, db: None) -> None:
+    shop = {"name": "Example Shop", "color": "#7a1f5c", "logo": "https://cdn.example.net/shop.svg"}
+    settings.BRANDS = {"shop": shop}
+    logo = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="30"/>'
+    visit.page.context.route(shop["logo"], lambda route: route.fulfill(body=logo, content_type="image/svg+xml"))
+    page = visit.open("/reset/shop/")
+    picture = page.get_by_alt_text("Example Shop")
+    visit.wait_until(lambda: picture.evaluate("image => image.complete && image.naturalWidth") == 90)
+    expect(page.get_by_role("button", name="Send the email")).to_have_css("background-color", "rgb(122, 31, 92)")
+    page.get_by_label("Email address").fill("ada@example.com")
+    page.get_by_role("button", name="Send the email").click()
+    reads(page, "Check your email")
+    assert page.url == f"{visit.origin}/reset/shop/"
+    assert visit.posted[0]["variables"]["input"]["app"] == "shop"
 
 
 # --- This was not me -------------------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ class Mutation:
             _client(info),
             idempotency_key=input.idempotency_key,
             locale=input.locale or translation.get_language() or "",
+            brand=input.app or "",
         )
         return RequestPasswordResetSuccess(reset=_shown(record))
 

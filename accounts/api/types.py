@@ -133,6 +133,11 @@ class RequestPasswordResetInput:
     locale: str | None = strawberry.field(
         default=None, description="The language of the emails, such as en or pt-BR; otherwise Accept-Language decides."
     )
+    app: ID | None = strawberry.field(
+        default=None,
+        description="Which of the configured brands and frontends asks, by its key (never a URL). Null: the default "
+        "one. An unknown key is an InvalidInputError.",
+    )
 
 
 @strawberry.input(description="Which reset to email again.")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_time, get_datetime_format
@@ -21,7 +20,8 @@ from django.utils.html import escape
 from django.utils.translation import get_supported_language_variant, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import codes
+from .. import brands, codes
+from ..brands import Brand
 from ..conf import REPORT_LIFETIME, conf
 from ..directory import directory
 from ..models import ForgetPassword
@@ -80,7 +80,7 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     for number, user in enumerate(users, start=1):
         words[f"name{number}"] = _shown_name(user) or f"#{number}"
         token = codes.link_token(record.pk, record.seed, _bound(user, record))
-        words[f"url{number}"] = conf.reset_link("token", token)
+        words[f"url{number}"] = brands.of(record.brand).link("token", token)
     kind = _Kind.FRESH_LINK if record.fresh_link_for_id else _Kind.CODE if code else _Kind.LINK
     return _message(kind, address, record, words, links=len(users))
 
@@ -129,14 +129,26 @@ _BLANK = re.compile("\ue000(\\w+)\ue001")
 
 
 @lru_cache(1024)
-def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]) -> _Form:
+def _form(
+    kind: _Kind, language: str, brand: Brand, blanks: tuple[str, ...], links: int, facts: tuple[tuple[str, Any], ...]
+) -> _Form:
     """Render a form. Whatever it depends on is an argument, for forms are remembered by their arguments."""
     words = {name: f"\ue000{name}\ue001" for name in blanks}
     listed = [{"name": words[f"name{number}"], "url": words[f"url{number}"]} for number in range(1, links + 1)]
-    context = {"code": "", "asked_from": "", "username": "", "ways": "", **dict(facts), **words, "links": listed}
+    shown = {
+        "brand": brand.name,
+        "logo": brand.logo,
+        "palette": brand.palette,
+        "host": brand.host,
+        "reset_page": brand.reset_url,
+        "support_email": brand.support_email,
+        "sign_in_url": brand.sign_in_url,
+    }
+    optional = {"code": "", "asked_from": "", "username": "", "ways": ""}
+    context = {**optional, **shown, **dict(facts), **words, "links": listed}
     sentence, template = kind.value
     with translation.override(language):
-        context["subject"] = subject = f"{context['brand']}: {sentence}"
+        context["subject"] = subject = f"{brand.name}: {sentence}"
         context |= {f"{what}_lasts": _lasting(context[f"{what}_seconds"]) for what in ("code", "link")}
         # The origin-bound code must be the very last line.
         text = render_to_string(f"account_recovery/mail/{template}.txt", context).strip() + "\n"
@@ -145,31 +157,26 @@ def _form(kind: _Kind, language: str, blanks: tuple[str, ...], links: int, facts
 
 
 def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
-    host = urlsplit(conf.reset_page).hostname or ""
+    brand = brands.of(record.brand)
     facts = {
         "is_fresh_link": record.fresh_link_for_id is not None,
         "by_support": record.by_support,
-        "host": host,
-        "reset_page": conf.reset_page,
         "report_days": REPORT_LIFETIME.days,
         "code_seconds": conf.PASSWORD_RESET_CODE_LIFETIME,
         "link_seconds": conf.PASSWORD_RESET_LINK_LIFETIME,
-        "brand": conf.brand_name,
-        "support_email": conf.SUPPORT_EMAIL,
-        "sign_in_url": conf.SIGN_IN_URL,
     }
-    words = {**words, "report_url": conf.reset_link("report", codes.report_token(record.pk, record.seed))}
+    words = {**words, "report_url": brand.link("report", codes.report_token(record.pk, record.seed))}
     blanks = tuple(name for name, word in words.items() if word)
-    form = _form(kind, _language(record.locale), blanks, links, tuple(facts.items()))
+    form = _form(kind, _language(record.locale), brand, blanks, links, tuple(facts.items()))
     text, html = form.fill(words)
-    sender = parse_sender(settings.DEFAULT_FROM_EMAIL)
+    sender = parse_sender(brand.sender)
     headers = {
         # The same for every try: a server that has it already can tell, and so can a reader of two. Another for each
         # mail that a person asks for: where the former one has been deleted, stores would hide a second of its name.
         "Message-ID": f"<{record.pk}.{record.mail_due.lower()}.{record.generation}.{record.resends}@{sender.domain}>",
         "Auto-Submitted": "auto-generated",
     }
-    message = Letter(form.subject, text, settings.DEFAULT_FROM_EMAIL, [address], headers=headers)
+    message = Letter(form.subject, text, brand.sender, [address], headers=headers)
     message.attach_alternative(html, "text/html")
     return message
 

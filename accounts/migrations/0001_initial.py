@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                 ('client_ip', models.GenericIPAddressField(blank=True, null=True)),
                 ('user_agent', models.CharField(blank=True, max_length=200)),
                 ('traceparent', models.CharField(blank=True, default=current, editable=False, help_text='The trace that the request belongs to, by W3C Trace Context; empty where nobody traces.', max_length=55)),
+                ('brand', models.CharField(blank=True, help_text='Which of BRANDS it has; empty: the default.', max_length=40)),
                 ('by_support', models.BooleanField(default=False, help_text='Support started it for the owner, whose mail says so.')),
                 ('state', models.CharField(choices=[('QUEUED', 'Queued'), ('SENT', 'Sent'), ('VERIFIED', 'Verified'), ('COMPLETED', 'Completed'), ('CANCELLED', 'Cancelled')], default='QUEUED', max_length=9)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),

@@ -23,6 +23,7 @@ from django.utils.translation import ngettext
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
+from .. import brands
 from ..conf import MAX_PASSWORD_LENGTH, conf
 from ..directory import directory
 from ..exceptions import InvalidInput, PasswordRejected, Violation
@@ -123,8 +124,8 @@ def _codes_of(validator: type) -> tuple[str, ...]:
 
 def context_words(user: Any = None) -> frozenset[str]:
     """What anybody may connect with this service and, with a user, with the account (OWASP ASVS 5.0, 6.1.2, 6.2.11)."""
-    texts = [urlsplit(url).hostname or "" for url in (conf.PUBLIC_URL, conf.reset_page)]
-    texts += [conf.BRAND_NAME, *conf.PASSWORD_CONTEXT_WORDS]
+    texts = [urlsplit(conf.PUBLIC_URL).hostname or "", *conf.PASSWORD_CONTEXT_WORDS]
+    texts += [text for brand in brands.every() for text in (brand.name, brand.host)]
     if user is not None:
         fields = (getattr(user, "USERNAME_FIELD", "username"), directory().email_field, "first_name", "last_name")
         texts += [str(getattr(user, field, None) or "") for field in fields]

@@ -108,6 +108,7 @@ def _enqueue_fresh_link(record: ForgetPassword, client: Client, now: datetime) -
         email=record.email,
         email_digest=record.email_digest,
         locale=record.locale,
+        brand=record.brand,
         client_ip=client.ip,
         user_agent=printable(client.user_agent)[:200],
         fresh_link_for=record,

@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import codes, signals, transitions
+from .. import brands, codes, signals, transitions
 from ..addresses import clean_address, fold, without_invisible
 from ..choices import OPEN_STATES, EventKind, Mail, State, Status, WebhookEvent
 from ..conf import IDEMPOTENCY_LIFETIME, MAX_RESENDS, OPEN_LIFETIME, TOKEN_LIFETIME, conf
@@ -51,7 +51,9 @@ class Verified:
     record: ForgetPassword
 
 
-def request(email: str, client: Client, *, idempotency_key: str | None = None, locale: str = "") -> ForgetPassword:
+def request(
+    email: str, client: Client, *, idempotency_key: str | None = None, locale: str = "", brand: str = ""
+) -> ForgetPassword:
     """Start a reset: validate, count, insert one row. The row's post_save signal does the rest.
 
     Raises InvalidInput and RateLimited, the same for every address.
@@ -59,6 +61,8 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
     address = clean_address(email)
     if locale and not LOCALE.fullmatch(locale):
         raise InvalidInput("locale", _("That is no language tag, such as en or pt-BR."))
+    if brands.find(brand) is None:
+        raise InvalidInput("app", _("There is no app of this name here."))
     if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
         raise InvalidInput("idempotencyKey", _("An idempotency key is 22 to 200 random characters without spaces."))
     folded, now = fold(address), timezone.now()
@@ -66,6 +70,7 @@ def request(email: str, client: Client, *, idempotency_key: str | None = None, l
         email=address,
         email_digest=codes.address_digest(folded),
         locale=locale,
+        brand=brand,
         client_ip=client.ip,
         user_agent=printable(client.user_agent)[:200],
     )

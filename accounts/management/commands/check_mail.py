@@ -8,13 +8,13 @@ import socket
 import ssl
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.mail import make_msgid
 from django.core.mail.backends.smtp import EmailBackend
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ... import brands
 from ...addresses import UnmailableAddress
 from ...checks import MAIL_FOR_NOBODY
 from ...conf import conf
@@ -74,12 +74,13 @@ class Command(BaseCommand):
             self.stdout.write("The login works.")
         else:
             self.stdout.write("Nobody logs in: EMAIL_HOST_USER and EMAIL_HOST_PASSWORD are not both set.")
-        sender = parse_sender(str(settings.DEFAULT_FROM_EMAIL)).address
-        code, said = session.mail(sender)
-        if code != 250:
-            raise smtplib.SMTPSenderRefused(code, said, sender)
-        session.rset()
-        self.stdout.write(f"The server takes mails from {sender}; some look at that only once they have a recipient.")
+        for sender in dict.fromkeys(parse_sender(brand.sender).address for brand in brands.every()):
+            code, said = session.mail(sender)
+            if code != 250:
+                raise smtplib.SMTPSenderRefused(code, said, sender)
+            session.rset()
+            told = f"The server takes mails from {sender}; some look at that only once they have a recipient."
+            self.stdout.write(told)
 
     def _tells_tls(self, session: Any) -> None:
         if not isinstance(session.sock, ssl.SSLSocket):
@@ -115,7 +116,7 @@ class Command(BaseCommand):
 
 
 def _letter(to: str) -> Letter:
-    host = urlsplit(conf.reset_page).hostname
+    host = brands.default().host
     text = f"This is a test mail from {host}. Whoever looks after its mail asked for it; there is nothing to do.\n"
     try:
         sender = parse_sender(str(settings.DEFAULT_FROM_EMAIL))
@@ -206,8 +207,8 @@ def _refused(error: smtplib.SMTPResponseException, said: str) -> str:
         return f"The server does not take the name that this machine gives itself: {said}. Set MAIL_HELO."
     if isinstance(error, smtplib.SMTPSenderRefused):
         return (
-            f"The server refuses the sender {error.sender}: {said}. Set DEFAULT_FROM_EMAIL to an address that it lets "
-            "this login use, or log in (EMAIL_HOST_USER, EMAIL_HOST_PASSWORD)."
+            f"The server refuses the sender {error.sender}: {said}. Set DEFAULT_FROM_EMAIL, or the sender in BRANDS, "
+            "to an address that it lets this login use, or log in (EMAIL_HOST_USER, EMAIL_HOST_PASSWORD)."
         )
     if isinstance(error, smtplib.SMTPDataError):
         return f"The server refuses the test mail: {said}."

@@ -18,9 +18,11 @@ class Command(BaseCommand):
         parser.add_argument("address", help="the address of the account, as the person types it")
         parser.add_argument("--by", default="", help="who starts it, for the timeline; as a rule whoever is logged in")
 
-    def handle(self, *args: Any, address: str, by: str, **options: Any) -> None:
+        parser.add_argument("--brand", default="", help="which of BRANDS the mail has; as a rule the default one")
+
+    def handle(self, *args: Any, address: str, by: str, brand: str, **options: Any) -> None:
         try:
-            record = start(address, by or getpass.getuser())
+            record = start(address, by or getpass.getuser(), brand)
         except (InvalidInput, RateLimited) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"A link is on its way to {record.email}. Its reset is {record.pk}.")

@@ -224,7 +224,7 @@ whenSent("ask", async () => {
   const email = addressIn($("email").value);
   // Sent again after an answer that got lost, the key brings that answer instead of a second email.
   if (intention?.email !== email) intention = { email, key: newKey() };
-  const answer = await api.requestReset({ email, idempotencyKey: intention.key });
+  const answer = await api.requestReset({ email, idempotencyKey: intention.key, app: main.dataset.app });
   intention = null;
   if (!answer.reset) return refuse(answer.message, $("email"));
   token = tried = $("code").value = "";
