@@ -15,7 +15,7 @@ urlpatterns = [
     path("reset/", views.reset_page, name="reset"),
     path("reset/<slug:brand>/", views.reset_page, name="reset"),
     # As mail programs send it that encode the `#` of a mailed link, once or twice.
-    re_path(r"^reset/?(?:(?P<brand>[a-z0-9-]+)/?)?(?:#|%(?:25)*23)", views.reset_page),
+    re_path(r"^reset(?:/(?P<brand>[a-z0-9-]+))?/?(?:#|%(?:25)*23)", views.reset_page),
     # Where browsers and password managers look for the way to change a password (W3C).
     path(
         ".well-known/change-password",
