@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import ngettext
 
-from . import codes, records, signals, transitions
+from . import codes, records, retention
 from .addresses import clean_address, fold
 from .choices import Mail
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS
 from .directory import directory
-from .exceptions import InvalidInput
+from .exceptions import InvalidInput, RateLimited, UnknownRequest
 from .filters import OfferedFilters
 from .lookup import accounts_of
-from .models import ForgetPassword, PasswordResetEvent, Spent, WebhookDelivery, utc_day
+from .models import ForgetPassword, Spent, WebhookDelivery, utc_day
+from .recovery import support
+from .searches import ShownStatus, Trouble
+from .timeline import timeline
 
+logger = logging.getLogger(__name__)
+
+MOST_ERASED = 20
+"""People whose resets are erased at once: each is a transaction, and few are erased by mistake."""
 MOST_LISTED = 10_000
 """Rows that a list has pages for."""
 RECORD_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
@@ -76,6 +86,10 @@ class NewestFirst(OfferedFilters):
         """Read by few statements what the columns of all the rows of a page need."""
 
 
+def _may(request: HttpRequest, permission: str) -> bool:
+    return request.user.has_perm(f"{ForgetPassword._meta.app_label}.{permission}")
+
+
 def _estimate(rows: QuerySet[Any]) -> int:
     """How many rows a table has, as far as PostgreSQL's statistics know; counted where there are none."""
     connection = connections[rows.db]
@@ -94,40 +108,30 @@ def _spent(record: ForgetPassword) -> Spent:
     return record.spent
 
 
-class Timeline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
-    model = PasswordResetEvent
-    fields = ("at", "kind", "reason", "provider_id")
-    readonly_fields = fields
-    verbose_name_plural = "timeline"
-
-    @admin.display(description="at")
-    def at(self, event: PasswordResetEvent) -> str:
-        """The time with its seconds, which tell a slow mail server from a slow mailer."""
-        return f"{timezone.localtime(event.created_at):%Y-%m-%d %H:%M:%S}"
-
-
 @admin.register(ForgetPassword)
 class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     """Searchable by record id, by a whole address, whoever's it is, and by the name of an account."""
 
     list_display = ("created_at", "email", "user", "shown_status", "mail")
-    list_filter = ("state", "mail_due", "created_at")
+    list_filter = (ShownStatus, Trouble, "created_at")
     list_select_related = ("user",)
     search_fields = ("id",)  # or there is no search box; what is looked for, `get_search_results` says
     search_help_text = "A whole address, of an account or not; the name somebody signs in by; or a record's id."
-    readonly_fields = ("shown_status", "mail", "guesses")
+    readonly_fields = ("shown_status", "mail", "guesses", "timeline")
     # The seed and what is derived from it stay out, and so do the digests: none of them helps support.
     fieldsets = (
         (
             None,
-            {"fields": ("email", "user", "shown_status", "mail", "guesses", "created_at", "client_ip", "user_agent")},
+            {"fields": ("email", "user", "shown_status", "mail", "guesses", "client_ip", "user_agent", "timeline")},
         ),
         (
             "The record itself",
             {
                 "classes": ("collapse",),
                 "fields": (
-                    *("state", "is_user_password_updated", "by_support", "locale", "attempts", "generation", "resends"),
+                    "created_at",
+                    *("state", "is_user_password_updated", "by_support", "brand", "locale"),
+                    *("attempts", "generation", "resends"),
                     *("looked_at", "sent_at", "code_issued_at", "link_issued_at", "verified_at", "completed_at"),
                     *("superseded_at", "reported_at", "fresh_link_for", "updated_at"),
                     *("mail_due", "mail_asked_at", "mail_attempts", "mail_next_at", "mail_turn_at"),
@@ -136,8 +140,7 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
             },
         ),
     )
-    inlines = (Timeline,)
-    actions = ("mail_again",)
+    actions = ("send_again", "cancel", "mail_again", "end", "erase")
 
     class Media:
         css = {"all": ("account_recovery/admin.css",)}
@@ -164,6 +167,13 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
         kind = "due" if record.mail_next_at else "dead"
         text = f"{record.get_mail_due_display()}: {kind}{f', {record.mail_error}' if record.mail_error else ''}"
         return format_html('<span class="recovery-badge recovery-{}">{}</span>', kind, text)
+
+    @admin.display(description="timeline")
+    def timeline(self, record: ForgetPassword) -> str:
+        """In sentences, with the seconds, which tell a slow mail server from a slow mailer."""
+        lines = ((f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}", text, detail) for at, text, detail in timeline(record))
+        shown = format_html_join("", "<li><time>{}</time> {} <code>{}</code></li>", lines)
+        return format_html('<ol class="recovery-timeline">{}</ol>', shown)
 
     @admin.display(description="wrong codes")
     def guesses(self, record: ForgetPassword) -> str:
@@ -196,18 +206,81 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
         """A row is named by its key: nothing that refers to one is edited here."""
         return False
 
-    def has_mail_again_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(f"{self.opts.app_label}.mail_again")
+    # --- What support may do, each with a permission of its own -------------------------------------------------------
 
-    @admin.action(description="Try dead mails again", permissions=["mail_again"])
+    def has_send_again_permission(self, request: HttpRequest) -> bool:
+        return _may(request, "send_again")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return _may(request, "cancel_reset")
+
+    def has_mail_again_permission(self, request: HttpRequest) -> bool:
+        return _may(request, "mail_again")
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return _may(request, "end_reset")
+
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        return _may(request, "erase_person")
+
+    @admin.action(description="Send the email again", permissions=["send_again"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
+        """What the holder could do, within the same limits. What stands in the way of one stops none of the others."""
+        sent = 0
+        for record in queryset.order_by("pk"):
+            try:
+                support.send_again(record, request.user.get_username())
+                sent += 1
+            except (UnknownRequest, RateLimited) as error:
+                self.message_user(request, f"{record}: {error}", messages.WARNING)
+        told = ngettext("%(n)d email will be sent again.", "%(n)d emails will be sent again.", sent)
+        self.message_user(request, told % {"n": sent}, messages.SUCCESS)
+
+    @admin.action(description="Cancel: codes stop working, emailed links go on", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
+        cancelled = sum(support.cancel(record, request.user.get_username()) for record in queryset.order_by("pk"))
+        told = ngettext("%(n)d reset was cancelled.", "%(n)d resets were cancelled.", cancelled)
+        self.message_user(request, told % {"n": cancelled}, messages.SUCCESS)
+
+    @admin.action(description="Try dead emails again", permissions=["mail_again"])
     def mail_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         """Revive mails that were given up, once what stopped them is mended."""
         pks = list(queryset.values_list("pk", flat=True))
-        revived = transitions.revive(ForgetPassword.objects.filter(pk__in=pks), timezone.now())
-        for pk in pks:
-            signals.mail_due.send(sender=ForgetPassword, pk=pk)
-        told = ngettext("%(n)d dead mail will be tried again.", "%(n)d dead mails will be tried again.", revived)
+        revived = support.revive(pks, request.user.get_username())
+        told = ngettext("%(n)d dead email will be tried again.", "%(n)d dead emails will be tried again.", revived)
         self.message_user(request, told % {"n": revived}, messages.SUCCESS)
+
+    @admin.action(description="End: neither code nor link works any more", permissions=["end"])
+    def end(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
+        ended = sum(support.end(record, request.user.get_username()) for record in queryset.order_by("pk"))
+        told = ngettext("%(n)d reset was ended.", "%(n)d resets were ended.", ended)
+        self.message_user(request, told % {"n": ended}, messages.SUCCESS)
+
+    @admin.action(description="Erase all resets of these people", permissions=["erase"])
+    def erase(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> HttpResponse | None:
+        """Delete what is known of the people of these resets, once that is confirmed; it cannot be undone."""
+        if len(records := list(queryset[: MOST_ERASED + 1])) > MOST_ERASED:
+            self.message_user(request, f"Erase the resets of {MOST_ERASED} people at a time.", messages.WARNING)
+            return None
+        if "confirmed" not in request.POST:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Erase all resets of these people",
+                "opts": self.opts,
+                "records": records,
+                "ticked": [record.pk for record in records],
+                "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            }
+            return TemplateResponse(request, "account_recovery/admin/erase.html", context)
+        for record in records:
+            erased = retention.erase_of(record)
+            # The timeline goes with the rest. The log keeps who has done it, and nothing of whom it was about.
+            logger.warning({"event": "person erased", "user": request.user.pk, "resets": erased["password resets"]})
+        told = ngettext(
+            "All resets of %(n)d person are erased.", "All resets of %(n)d people are erased.", len(records)
+        )
+        self.message_user(request, told % {"n": len(records)}, messages.SUCCESS)
+        return None
 
 
 @admin.register(WebhookDelivery)
@@ -219,7 +292,7 @@ class WebhookDeliveryAdmin(ReadOnly, NewestFirst):
     actions = ("deliver_again",)
 
     def has_deliver_again_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(f"{self.opts.app_label}.deliver_again")
+        return _may(request, "deliver_again")
 
     @admin.action(description="Try given-up webhooks again", permissions=["deliver_again"])
     def deliver_again(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:

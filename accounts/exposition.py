@@ -35,7 +35,7 @@ class FromDatabase(Collector):
         webhooks = WebhookDelivery.objects.filter(next_at__isnull=False)
         yield _gauge("recovery_backlog", "Mails that are due now.", due["count"])
         yield _gauge("recovery_backlog_oldest_seconds", "How long the oldest has been due.", _since(oldest, now))
-        yield _gauge("recovery_dead_mails", "Mails that were given up.", owed.filter(mail_next_at=None).count())
+        yield _gauge("recovery_dead_mails", "Mails that were given up.", owed.dead().count())
         yield _gauge("recovery_webhooks_backlog", "Webhooks that are still to be delivered.", webhooks.count())
         beats = GaugeMetricFamily(
             "recovery_mailer_heartbeat_seconds", "Since a mailing process has swept.", labels=["process"]

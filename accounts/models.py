@@ -118,13 +118,21 @@ class ForgetPassword(models.Model):
 
     class Meta:
         verbose_name = "password reset"
-        permissions = [("mail_again", "Can try dead mails again"), ("start_reset", "Can start a reset for somebody")]
+        permissions = [
+            ("start_reset", "Can start a reset for somebody"),
+            ("send_again", "Can have an email sent again"),
+            ("cancel_reset", "Can cancel a reset, as its holder can"),
+            ("mail_again", "Can try dead mails again"),
+            ("end_reset", "Can end a reset for good"),
+            ("erase_person", "Can erase all resets of a person"),
+        ]
         indexes = [
             models.Index(fields=["email_digest", "created_at"], name="reset_by_address"),
             models.Index(fields=["created_at"], condition=Q(looked_at=None), name="reset_not_looked"),
             models.Index(fields=["mail_turn_at"], condition=~Q(mail_due=Mail.NONE), name="reset_mail_due"),
             models.Index(fields=["created_at"], name="reset_created"),
             models.Index(fields=["created_at"], condition=PERSONAL, name="reset_personal"),
+            models.Index(fields=["reported_at"], condition=Q(reported_at__isnull=False), name="reset_reported"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=State.values), name="reset_state_known"),

@@ -22,6 +22,10 @@ class ForgetPasswordQuerySet(models.QuerySet["ForgetPassword"]):
         """Rows with the columns that their holders are shown, and no others: see SHOWN."""
         return self.only(*SHOWN)
 
+    def dead(self) -> ForgetPasswordQuerySet:
+        """Rows whose mail was given up."""
+        return self.filter(mail_next_at=None).exclude(mail_due=Mail.NONE)
+
     def not_looked(self) -> ForgetPasswordQuerySet:
         """Rows whose account nobody has looked for yet, the oldest first."""
         return self.filter(looked_at=None).order_by("created_at")

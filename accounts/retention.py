@@ -8,7 +8,7 @@ else wants, so any number of processes may do it at once, and nobody waits for i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -76,8 +76,19 @@ def erase(address: str) -> dict[str, int]:
 
     What is under way for them ends with it. An address counts under each server key that is still accepted.
     """
-    digests = codes.address_digests(fold(address))
-    accounts = [account.pk for account in accounts_of(address)]
+    return _erase(codes.address_digests(fold(address)), [account.pk for account in accounts_of(address)])
+
+
+def erase_of(record: ForgetPassword) -> dict[str, int]:
+    """`erase` the person of a reset, whose address may have been wiped since: by its digest, and by its account."""
+    digests, accounts = {record.email_digest}, {record.user_id}
+    if record.email:
+        digests.update(codes.address_digests(fold(record.email)))
+        accounts.update(account.pk for account in accounts_of(record.email))
+    return _erase(digests - {""}, accounts - {None})
+
+
+def _erase(digests: Collection[str], accounts: Collection[Any]) -> dict[str, int]:
     with transaction.atomic(using=_database()):
         resets = ForgetPassword.objects.filter(Q(email_digest__in=digests) | Q(user_id__in=accounts))
         _, deleted = resets.delete()

@@ -311,11 +311,7 @@ def postpone(
 
 def revive(rows: ForgetPasswordQuerySet, now: datetime) -> int:
     """Give dead mails all their tries again. Returns how many there were."""
-    return (
-        rows.filter(mail_next_at=None)
-        .exclude(mail_due=Mail.NONE)
-        .update(mail_next_at=now, mail_turn_at=now, mail_attempts=0, mail_error="", updated_at=now)
-    )
+    return rows.dead().update(mail_next_at=now, mail_turn_at=now, mail_attempts=0, mail_error="", updated_at=now)
 
 
 def wipe(rows: models.QuerySet[Any]) -> int:

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from .directory import directory, stored_in
 from .exceptions import InvalidInput, RateLimited
 from .models import ForgetPassword
-from .recovery.starting import start
+from .recovery.support import start
 
 
 class LinkByMail(admin.ModelAdmin):  # type: ignore[type-arg]

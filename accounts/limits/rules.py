@@ -122,10 +122,10 @@ def check_address_may_request(email_digest: str, client_ip: str = "") -> None:
     Raises RateLimited; the wait covers the client's limit as well, which `check_client_may_request` has counted. What
     support starts has no client.
     """
-    _take(_requests_for(email_digest), *_saying(_SLOW_DOWN, _requests_of(client_ip) if client_ip else []))
+    _take(_requests_for(email_digest), *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
-def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
+def check_address_may_be_mailed(email_digest: str, client_ip: str = "") -> None:
     """Count a resend to this address; its record enforces the cooldown. Raises RateLimited as above.
 
     One mail of the address's limit is left to requests: resends of a reset that has ended mail nobody, and must not
@@ -135,7 +135,7 @@ def check_address_may_be_mailed(email_digest: str, client_ip: str) -> None:
     _take(asked, *_saying(_SLOW_DOWN, _requests_of(client_ip)))
 
 
-def wait_for_mail(email_digest: str, client_ip: str) -> float:
+def wait_for_mail(email_digest: str, client_ip: str = "") -> float:
     """Seconds until the limits of client and address both have room for another resend; counts nothing."""
     return counter.take([*_resends_to(email_digest), *_requests_of(client_ip)], 0).wait
 
@@ -287,7 +287,8 @@ def _requests_for(email_digest: str) -> list[tuple[Window, Told]]:
 
 
 def _requests_of(client_ip: str) -> list[Window]:
-    return _client_windows("request", conf.THROTTLE_REQUEST_PER_IP, client_ip)
+    """The windows of a client's requests; support, which has no address here, has none."""
+    return [] if not client_ip else _client_windows("request", conf.THROTTLE_REQUEST_PER_IP, client_ip)
 
 
 def _mails_to(email_digest: str) -> Window:

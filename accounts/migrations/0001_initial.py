@@ -79,14 +79,14 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'password reset',
-                'permissions': [('mail_again', 'Can try dead mails again'), ('start_reset', 'Can start a reset for somebody')],
+                'permissions': [('start_reset', 'Can start a reset for somebody'), ('send_again', 'Can have an email sent again'), ('cancel_reset', 'Can cancel a reset, as its holder can'), ('mail_again', 'Can try dead mails again'), ('end_reset', 'Can end a reset for good'), ('erase_person', 'Can erase all resets of a person')],
             },
         ),
         migrations.CreateModel(
             name='PasswordResetEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('STARTED', 'Started'), ('LOOKED_UP', 'Looked Up'), ('MAILED', 'Mailed'), ('NOT_MAILED', 'Not Mailed'), ('MAIL_FAILED', 'Mail Failed'), ('MAIL_DEAD', 'Mail Dead'), ('RESEND_ASKED', 'Resend Asked'), ('WRONG_CODE', 'Wrong Code'), ('VERIFIED', 'Verified'), ('CANCELLED', 'Cancelled'), ('COMPLETED', 'Completed'), ('SUPERSEDED', 'Superseded'), ('REPORTED', 'Reported')], max_length=12)),
+                ('kind', models.CharField(choices=[('STARTED', 'Started'), ('LOOKED_UP', 'Looked Up'), ('MAILED', 'Mailed'), ('NOT_MAILED', 'Not Mailed'), ('MAIL_FAILED', 'Mail Failed'), ('MAIL_DEAD', 'Mail Dead'), ('REVIVED', 'Revived'), ('RESEND_ASKED', 'Resend Asked'), ('WRONG_CODE', 'Wrong Code'), ('VERIFIED', 'Verified'), ('CANCELLED', 'Cancelled'), ('COMPLETED', 'Completed'), ('ENDED', 'Ended'), ('SUPERSEDED', 'Superseded'), ('REPORTED', 'Reported')], max_length=12)),
                 ('reason', models.CharField(blank=True, help_text='A reason code, never a secret.', max_length=40)),
                 ('provider_id', models.CharField(blank=True, help_text="By which the mail provider's own log knows the mail, where it has said.", max_length=100)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
@@ -136,6 +136,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='forgetpassword',
             index=models.Index(condition=models.Q(models.Q(('email', ''), _negated=True), ('client_ip__isnull', False), models.Q(('user_agent', ''), _negated=True), _connector='OR'), fields=['created_at'], name='reset_personal'),
+        ),
+        migrations.AddIndex(
+            model_name='forgetpassword',
+            index=models.Index(condition=models.Q(('reported_at__isnull', False)), fields=['reported_at'], name='reset_reported'),
         ),
         migrations.AddConstraint(
             model_name='forgetpassword',

@@ -92,27 +92,31 @@ def status(handle: str, client: Client) -> ForgetPassword | None:
 
 def resend(handle: str, client: Client) -> ForgetPassword:
     """Make the mail due once more. Raises UnknownRequest and RateLimited."""
-    now = timezone.now()
     record = _require(status(handle, client))
-    rank = rules.check_client_may_request(client.ip)
+    return mail_again(record, rules.check_client_may_request(client.ip), client.ip)
+
+
+def mail_again(record: ForgetPassword, rank: int = 1, client_ip: str = "", by: str = "") -> ForgetPassword:
+    """`resend` for whoever may: the holder, or `by` name somebody of support, who is no client and has no rank."""
+    now = timezone.now()
     shown = shown_status(record, now)
     if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
         raise _unknown()
     if now < record.resend_available_at:
-        raise _too_soon(record, now, client)
+        raise _too_soon(record, now, client_ip)
     if record.state == State.QUEUED:
         return record  # its first mail is still due
     if record.resends >= MAX_RESENDS:
         closes = (record.looked_at or now) + OPEN_LIFETIME
         message = _("This reset has been emailed as often as possible. Please start a new one.")
         raise RateLimited((closes - now).total_seconds(), message, limit="resends")
-    rules.check_address_may_be_mailed(record.email_digest, client.ip)
+    rules.check_address_may_be_mailed(record.email_digest, client_ip)
     mail = Mail.LINK if shown == Status.LOCKED else Mail.CODE
     if not transitions.resend(record.pk, mail, now, rank):
         # Somebody else moved the row since it was read; say what they would be told now.
         record.refresh_from_db()
-        raise _too_soon(record, now, client) if record.state in (State.SENT, State.VERIFIED) else _unknown()
-    PasswordResetEvent.write(record.pk, EventKind.RESEND_ASKED)
+        raise _too_soon(record, now, client_ip) if record.state in (State.SENT, State.VERIFIED) else _unknown()
+    PasswordResetEvent.write(record.pk, EventKind.RESEND_ASKED, by)
     signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
     record.refresh_from_db()
     return record
@@ -219,11 +223,18 @@ def check_password(new_password: str, token: str | None, client: Client) -> int:
 def cancel(handle: str, client: Client) -> ForgetPassword:
     """Give a reset up; one that is over already stays as it is. Raises UnknownRequest and RateLimited."""
     record = _require(status(handle, client))
-    if transitions.cancel(record.pk, timezone.now()):
-        PasswordResetEvent.write(record.pk, EventKind.CANCELLED)
-        signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    give_up(record)
     record.refresh_from_db()
     return record
+
+
+def give_up(record: ForgetPassword, by: str = "") -> bool:
+    """`cancel` for whoever may, as `mail_again` is; returns whether there was anything to give up."""
+    if not transitions.cancel(record.pk, timezone.now()):
+        return False
+    PasswordResetEvent.write(record.pk, EventKind.CANCELLED, by)
+    signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
+    return True
 
 
 def attempts_left(record: ForgetPassword, now: datetime) -> int:
@@ -313,8 +324,8 @@ def _locked() -> InvalidCode:
     return InvalidCode(0, " ".join((str(_("Too many wrong codes.")), rules.link_instead())))
 
 
-def _too_soon(record: ForgetPassword, now: datetime, client: Client) -> RateLimited:
+def _too_soon(record: ForgetPassword, now: datetime, client_ip: str) -> RateLimited:
     cooldown = (record.resend_available_at - now).total_seconds()
     # Whoever comes back after the wait must pass every other limit, too.
-    wait = max(cooldown, rules.wait_for_mail(record.email_digest, client.ip))
+    wait = max(cooldown, rules.wait_for_mail(record.email_digest, client_ip))
     return RateLimited(wait, rules.asked_lately(wait), limit="cooldown")

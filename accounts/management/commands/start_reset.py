@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...exceptions import InvalidInput, RateLimited
-from ...recovery.starting import start
+from ...recovery.support import start
 
 
 class Command(BaseCommand):
