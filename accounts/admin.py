@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
+from django.utils.timesince import timesince
 from django.utils.translation import ngettext
 
 from . import codes, records, retention
 from .addresses import clean_address, fold
 from .choices import Mail
 from .conf import GUESSES_IN_A_ROW, GUESSES_PER_DAY, MAX_ATTEMPTS
+from .dashboard import facts
 from .directory import directory
 from .exceptions import InvalidInput, RateLimited, UnknownRequest
+from .exposition import is_summed
 from .filters import OfferedFilters
 from .lookup import accounts_of
 from .models import ForgetPassword, Spent, WebhookDelivery, utc_day
@@ -67,7 +72,7 @@ class NewestFirst(OfferedFilters):
     """A list of very many rows, the newest first, which can be sorted by nothing that has no index."""
 
     ordering = ("-created_at",)
-    sortable_by = ("created_at",)
+    sortable_by: ClassVar[tuple[str, ...]] = ("created_at",)
     paginator = Newest
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -112,8 +117,10 @@ def _spent(record: ForgetPassword) -> Spent:
 class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     """Searchable by record id, by a whole address, whoever's it is, and by the name of an account."""
 
-    list_display = ("created_at", "email", "user", "shown_status", "mail")
+    change_list_template = "account_recovery/admin/list.html"
+    list_display = ("age", "email", "user", "shown_status", "mail")
     list_filter = (ShownStatus, Trouble, "created_at")
+    sortable_by = ("age",)
     list_select_related = ("user",)
     search_fields = ("id",)  # or there is no search box; what is looked for, `get_search_results` says
     search_help_text = "A whole address, of an account or not; the name somebody signs in by; or a record's id."
@@ -145,10 +152,28 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     class Media:
         css = {"all": ("account_recovery/admin.css",)}
 
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_dashboard"
+        return [path("dashboard/", self.admin_site.admin_view(self.dashboard), name=name), *super().get_urls()]
+
+    def dashboard(self, request: HttpRequest) -> HttpResponse:
+        """The last day and month, for whoever may see resets."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        counted = "the processes of this machine started" if is_summed() else "this process started"
+        context = {"title": "Dashboard", "opts": self.opts, "counted": counted, **facts(timezone.now())}
+        context |= self.admin_site.each_context(request)
+        return TemplateResponse(request, "account_recovery/admin/dashboard.html", context)
+
     def prepare(self, rows: Any) -> None:
         spent = records.spent_by_each({record.email_digest for record in rows})
         for record in rows:
             record.spent = spent.get(record.email_digest, Spent())
+
+    @admin.display(description="age", ordering="created_at")
+    def age(self, record: ForgetPassword) -> str:
+        exactly = f"{timezone.localtime(record.created_at):%Y-%m-%d %H:%M:%S}"
+        return format_html('<time title="{}">{}</time>', exactly, timesince(record.created_at, depth=1))
 
     @admin.display(description="status")
     def shown_status(self, record: ForgetPassword) -> str:

@@ -49,11 +49,28 @@ def exposition() -> bytes:
     """All of it in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(FromDatabase())
-    if not values.ValueClass._multiprocess:  # PROMETHEUS_MULTIPROC_DIR was not set when the library was loaded
+    if not is_summed():
         return generate_latest(registry) + generate_latest(REGISTRY)
     forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def is_summed() -> bool:
+    """Whether all processes of this machine count together: PROMETHEUS_MULTIPROC_DIR was set when they started."""
+    return bool(values.ValueClass._multiprocess)
+
+
+def refusals() -> dict[str, int]:
+    """What limits have refused since the processes were started, by the limit."""
+    registry = CollectorRegistry()
+    if is_summed():
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    counted = registry if is_summed() else REGISTRY
+    samples = (
+        sample for family in counted.collect() if family.name == "recovery_refusals" for sample in family.samples
+    )
+    return {each.labels["limit"]: int(each.value) for each in samples if each.name.endswith("_total")}
 
 
 def forget_the_dead(folder: Path) -> None:

@@ -891,10 +891,10 @@ def test_the_page_ends_nothing_by_a_clock_of_its_own(visit: Visit, letter: Lette
     reads(page, "Password changed")
 
 
-def faults(page: Page) -> list[str]:
+def faults(page: Page, within: str = "html") -> list[str]:
     """What axe-core complains of: WCAG 2.2 A and AA as far as a program can judge, and its own good practice."""
     page.evaluate((AUDIT / "node_modules" / "axe-core" / "axe.min.js").read_text())
-    found = page.evaluate("axe.run(document, {preload: false})")
+    found = page.evaluate("within => axe.run(within, {preload: false})", within)
     return [f"{fault['id']}: {node['html']}" for fault in found["violations"] for node in fault["nodes"]]
 
 
