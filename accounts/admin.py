@@ -20,7 +20,6 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.timesince import timesince
-from django.utils.translation import ngettext
 
 from . import codes, records, retention
 from .addresses import clean_address, fold
@@ -258,28 +257,24 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
                 sent += 1
             except (UnknownRequest, RateLimited) as error:
                 self.message_user(request, f"{record}: {error}", messages.WARNING)
-        told = ngettext("%(n)d email will be sent again.", "%(n)d emails will be sent again.", sent)
-        self.message_user(request, told % {"n": sent}, messages.SUCCESS)
+        self.message_user(request, f"Emails that will be sent again: {sent}.", messages.SUCCESS)
 
     @admin.action(description="Cancel: codes stop working, emailed links go on", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         cancelled = sum(support.cancel(record, request.user.get_username()) for record in queryset.order_by("pk"))
-        told = ngettext("%(n)d reset was cancelled.", "%(n)d resets were cancelled.", cancelled)
-        self.message_user(request, told % {"n": cancelled}, messages.SUCCESS)
+        self.message_user(request, f"Resets that are cancelled: {cancelled}.", messages.SUCCESS)
 
     @admin.action(description="Try dead emails again", permissions=["mail_again"])
     def mail_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         """Revive mails that were given up, once what stopped them is mended."""
         pks = list(queryset.values_list("pk", flat=True))
         revived = support.revive(pks, request.user.get_username())
-        told = ngettext("%(n)d dead email will be tried again.", "%(n)d dead emails will be tried again.", revived)
-        self.message_user(request, told % {"n": revived}, messages.SUCCESS)
+        self.message_user(request, f"Dead emails that will be tried again: {revived}.", messages.SUCCESS)
 
     @admin.action(description="End: neither code nor link works any more", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         ended = sum(support.end(record, request.user.get_username()) for record in queryset.order_by("pk"))
-        told = ngettext("%(n)d reset was ended.", "%(n)d resets were ended.", ended)
-        self.message_user(request, told % {"n": ended}, messages.SUCCESS)
+        self.message_user(request, f"Resets that are ended: {ended}.", messages.SUCCESS)
 
     @admin.action(description="Erase all resets of these people", permissions=["erase"])
     def erase(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> HttpResponse | None:
@@ -301,10 +296,7 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
             erased = retention.erase_of(record)
             # The timeline goes with the rest. The log keeps who has done it, and nothing of whom it was about.
             logger.warning({"event": "person erased", "user": request.user.pk, "resets": erased["password resets"]})
-        told = ngettext(
-            "All resets of %(n)d person are erased.", "All resets of %(n)d people are erased.", len(records)
-        )
-        self.message_user(request, told % {"n": len(records)}, messages.SUCCESS)
+        self.message_user(request, f"People whose resets are erased: {len(records)}.", messages.SUCCESS)
         return None
 
 
@@ -325,5 +317,4 @@ class WebhookDeliveryAdmin(ReadOnly, NewestFirst):
         given_up = queryset.filter(next_at=None, delivered_at=None)
         now = timezone.now()
         revived = given_up.update(next_at=now, created_at=now, attempts=0, error="")
-        told = ngettext("%(n)d webhook will be tried again.", "%(n)d webhooks will be tried again.", revived)
-        self.message_user(request, told % {"n": revived}, messages.SUCCESS)
+        self.message_user(request, f"Webhooks that will be tried again: {revived}.", messages.SUCCESS)

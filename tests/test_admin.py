@@ -334,13 +334,13 @@ def test_a_dead_mail_stays_dead_until_it_is_revived(dead: ForgetPassword, post: 
 
 
 def test_a_dead_mail_that_is_revived_is_mailed(support: Client, dead: ForgetPassword, post: PostOffice) -> None:
-    assert "1 dead email" in revive(support, dead)
+    assert "tried again: 1." in revive(support, dead)
     assert post.deliver_one().message.to == ["grace@example.com"]
     assert PasswordResetEvent.objects.filter(record=dead, kind="MAILED").count() == 1
 
 
 def test_only_what_was_ticked_is_revived(support: Client, dead: ForgetPassword, reset: ForgetPassword) -> None:
-    assert "0 dead email" in revive(support, reset)
+    assert "tried again: 0." in revive(support, reset)
     dead.refresh_from_db()
     assert dead.mail_next_at is None
 
@@ -349,7 +349,7 @@ def test_a_mail_that_was_sent_or_never_owed_is_not_sent_by_reviving(
     support: Client, reset: ForgetPassword, stranger: ForgetPassword, post: PostOffice
 ) -> None:
     before = list(ForgetPassword.objects.order_by("pk").values())
-    assert "0 dead email" in revive(support, reset, stranger)
+    assert "tried again: 0." in revive(support, reset, stranger)
     assert list(ForgetPassword.objects.order_by("pk").values()) == before
     assert post.deliver() == []
 
@@ -357,7 +357,7 @@ def test_a_mail_that_was_sent_or_never_owed_is_not_sent_by_reviving(
 def test_a_mail_that_waits_for_its_next_try_keeps_its_turn(support: Client, dead: ForgetPassword) -> None:
     turn = timezone.now() + timedelta(minutes=5)
     ForgetPassword.objects.filter(pk=dead.pk).update(mail_next_at=turn, mail_turn_at=turn, mail_attempts=3)
-    assert "0 dead email" in revive(support, dead)
+    assert "tried again: 0." in revive(support, dead)
     dead.refresh_from_db()
     assert (dead.mail_next_at, dead.mail_attempts) == (turn, 3)
 

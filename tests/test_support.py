@@ -99,7 +99,7 @@ def test_support_has_a_mail_sent_again(desk: Client, clerk: Any, sent: Any, post
     record, letter = sent
     allow(clerk, "send_again")
     later(minutes=2)
-    assert "1 email will be sent again." in act(desk, "send_again", record)
+    assert "sent again: 1." in act(desk, "send_again", record)
     assert last_line(record) == ("RESEND_ASKED", "clerk")
     assert post.deliver_one().code == letter.code
 
@@ -108,7 +108,7 @@ def test_support_is_held_to_the_limits_of_the_address(desk: Client, clerk: Any, 
     record, _ = sent
     allow(clerk, "send_again")
     page = act(desk, "send_again", record)
-    assert "0 emails will be sent again." in page
+    assert "sent again: 0." in page
     assert "a moment ago" in page
     assert post.deliver() == []
 
@@ -128,24 +128,24 @@ def test_what_is_over_is_not_sent_again(desk: Client, clerk: Any, sent: Any, pos
 def test_what_support_cancels_leaves_its_link(desk: Client, clerk: Any, sent: Any, api: API) -> None:
     record, letter = sent
     allow(clerk, "cancel_reset")
-    assert "1 reset was cancelled." in act(desk, "cancel", record)
+    assert "are cancelled: 1." in act(desk, "cancel", record)
     assert last_line(record) == ("CANCELLED", "clerk")
     assert api.verify(record.handle, letter.code)["__typename"] == "InvalidCodeError"
     assert api.reset(letter.token)["__typename"] == "ResetPasswordSuccess"
-    assert "0 resets were cancelled." in act(desk, "cancel", record)
+    assert "are cancelled: 0." in act(desk, "cancel", record)
 
 
 def test_what_support_ends_leaves_nothing(desk: Client, clerk: Any, sent: Any, api: API, post: PostOffice) -> None:
     record, letter = sent
     allow(clerk, "end_reset")
     before = api.status(record.handle)
-    assert "1 reset was ended." in act(desk, "end", record)
+    assert "are ended: 1." in act(desk, "end", record)
     assert last_line(record) == ("ENDED", "clerk")
     assert api.status(record.handle) == before
     assert api.verify(record.handle, letter.code)["__typename"] == "InvalidCodeError"
     assert api.reset(letter.token)["__typename"] == "InvalidResetTokenError"
     assert post.deliver() == []
-    assert "0 resets were ended." in act(desk, "end", record)
+    assert "are ended: 0." in act(desk, "end", record)
 
 
 def test_only_the_reset_that_is_meant_is_ended(
@@ -181,7 +181,7 @@ def test_a_person_is_erased_with_all_resets(
     api.request()
     other = record_of(api.request("grace@example.com")["requestId"])
     allow(clerk, "erase_person")
-    assert "All resets of 1 person are erased." in act(desk, "erase", record, confirmed="yes")
+    assert "resets are erased: 1." in act(desk, "erase", record, confirmed="yes")
     assert list(ForgetPassword.objects.all()) == [other]
     assert not GuessBudget.objects.exists()
     (line,) = [each.msg for each in caplog.records if "person erased" in str(each.msg)]

@@ -493,7 +493,7 @@ def test_support_sees_what_was_given_up_and_tries_it_again(
     assert b"http_410" in page.content
     action = {"action": "deliver_again", "_selected_action": [str(event.pk)]}
     answer = client.post("/admin/account_recovery/webhookdelivery/", action, follow=True)
-    assert b"1 webhook will be tried again." in answer.content
+    assert b"tried again: 1." in answer.content
     deliver()
     event.refresh_from_db()
     assert event.delivered_at
