@@ -9,6 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -24,6 +25,11 @@ RESET_PAGE_CSP = (
 )
 
 
+MODULES = [f"account_recovery/{name}.js" for name in ("api", "kept", "password", "typed")]
+"""What the page's script imports, so that browsers need not read that before they ask for these."""
+
+
+@gzip_page
 @require_safe
 def reset_page(request: HttpRequest, brand: str = "") -> HttpResponse:
     """The page behind the mailed link, whose token stays in the fragment: no GET brings it here, and none spends it.
@@ -33,7 +39,7 @@ def reset_page(request: HttpRequest, brand: str = "") -> HttpResponse:
     """
     shown = brands.of(brand)
     theme = _theme(shown.palette) if shown.color else ""
-    response = render(request, "account_recovery/reset.html", {"brand": shown, "theme": theme})
+    response = render(request, "account_recovery/reset.html", {"brand": shown, "theme": theme, "modules": MODULES})
     response["Content-Security-Policy"] = _policy(theme, shown.logo)
     response["Cache-Control"] = "no-store"
     return response

@@ -160,6 +160,10 @@ REDIS_URL = env.redis("REDIS_URL")
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [("graphiql", BASE_DIR / "web" / "dist")] if (BASE_DIR / "web" / "dist").is_dir() else []
+if not DEBUG:
+    STORAGES = {**global_settings.STORAGES, "staticfiles": {"BACKEND": "backend.static.StaticFiles"}}
+# Files whose names hold the hash of their content.
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/(graphiql/assets/.+|.+\.[0-9a-f]{12}\.\w+)$"
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 

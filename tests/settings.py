@@ -13,6 +13,8 @@ os.environ.setdefault("CORS_ALLOWED_ORIGINS", "https://app.example.com")
 # Tests mail by hand, step by step; those of the threads start them.
 os.environ.setdefault("MAIL_DISPATCH", "none")
 
+from django.conf import global_settings
+
 from backend.settings import *  # noqa: F403
 from backend.settings import ALLOWED_HOSTS, DATABASES, PASSWORD_HASHERS
 
@@ -27,4 +29,5 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.mkdtemp(prefix="recovery-tests-")) / "test.sqlite3")}
 
 # Static files straight from their sources: nothing is collected for a test.
+STORAGES = global_settings.STORAGES
 WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = True

@@ -931,6 +931,16 @@ def test_every_screen_is_known_to_these_tests(letter: Letter) -> None:
     assert tuple(re.findall(r'<section id="(\w+)"', Client().get("/reset/").content.decode())) == SCREENS
 
 
+@pytest.mark.parametrize("language", ["de", "ar", "ja", "hi"])
+def test_axe_core_finds_no_fault_in_another_language(visit: Visit, letter: Letter, language: str) -> None:
+    visit.page.context.set_extra_http_headers({"Accept-Language": language})
+    for path in ("/reset/", path_of(letter.token), f"/reset/#report={letter.report}"):
+        page = visit.open(path)
+        expect(page.locator("h1:visible")).to_be_visible()
+        assert page.locator("html").get_attribute("lang") == language
+        assert faults(page) == []
+
+
 def test_axe_core_would_find_a_fault(visit: Visit, letter: Letter) -> None:
     open_form(visit, "ask", letter)
     visit.page.evaluate("document.querySelector('label[for=email]').remove()")

@@ -74,6 +74,7 @@ function showSteps(screen) {
   const steps = [...document.querySelectorAll(".steps li")];
   const now = steps.findIndex((step) => step.dataset.steps.split(" ").includes(screen));
   document.querySelector(".steps").hidden = now < 0;
+  document.querySelector(".steps").classList.remove("unseen-yet");
   steps.forEach((step, number) => {
     step.className = number < now ? "past" : "";
     if (number === now) step.setAttribute("aria-current", "step");
