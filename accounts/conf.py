@@ -236,3 +236,5 @@ AWAY_SECONDS = 2
 """When a client is asked to come again while the database is away."""
 MAX_BODY = 64 * 1024
 """Bytes; the longest honest request is a few kilobytes."""
+STREAMS = "recovery.streams"
+"""What a server puts into the environ that sends asynchronous answers, though it speaks WSGI to Django."""

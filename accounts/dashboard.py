@@ -34,6 +34,7 @@ LIMITS = {
     "password": "passwords that one client had scored",  # nosec B105
     "status": "questions of one client about resets",
     "handle": "questions about one reset",
+    "streams": "pages that wait for live status",
     "made-up": "questions about resets that were never begun",
     "login": "logins to the admin",
     "busy": "too many passwords at once",

@@ -28,9 +28,35 @@ def find_shown(pk: uuid.UUID) -> ForgetPassword | None:
 
 @partial(Select, ForgetPassword)
 def _shown(pk: uuid.UUID) -> Any:
+    return _with_budget(ForgetPassword.objects.shown().filter(pk=pk))
+
+
+def _with_budget(rows: Any) -> Any:
     budget = GuessBudget.objects.filter(email_digest=OuterRef("email_digest"))
-    columns = {name: Subquery(budget.values(name.removeprefix("budget_"))) for name in BUDGET}
-    return ForgetPassword.objects.shown().filter(pk=pk).annotate(**columns)
+    return rows.annotate(**{name: Subquery(budget.values(name.removeprefix("budget_"))) for name in BUDGET})
+
+
+WATCHED = (
+    "state",
+    "attempts",
+    "resends",
+    "is_user_password_updated",
+    "looked_at",
+    "sent_at",
+    "verified_at",
+    "mail_asked_at",
+)
+"""What can change of that which a holder is shown."""
+
+
+def watched(pks: Collection[uuid.UUID]) -> list[tuple[Any, ...]]:
+    """For each of these records its key, its WATCHED columns, and the guesses that its address has spent."""
+    return _watched(pks=pks) if pks else []
+
+
+@partial(Select, ForgetPassword)
+def _watched(pks: list[uuid.UUID]) -> Any:
+    return _with_budget(ForgetPassword.objects.filter(pk__in=pks)).values_list("pk", *WATCHED, *BUDGET)
 
 
 def spent_by(email_digest: str) -> Spent:

@@ -14,14 +14,15 @@ import asyncio
 import io
 import logging
 import resource
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from accounts.conf import MAX_BODY
+from accounts.conf import MAX_BODY, STREAMS
 from backend.bounds import BODY_SECONDS, BROKEN_OFF, BUSY, REFUSAL, TOO_LONG, TOO_SLOW, Refusal, announced_length
 
 Message = MutableMapping[str, Any]
@@ -70,6 +71,30 @@ class Answer(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
     rest: Blocks | None = None
+    stream: Stream | None = None
+
+    @property
+    def start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status, "headers": self.headers}
+
+
+class Stream(NamedTuple):
+    """An answer that goes on for long. Its chunks come when there is something to say, and a beat in between."""
+
+    chunks: AsyncGenerator[bytes]
+    beat: bytes
+    heartbeat: float
+    life: float
+    """Seconds without a chunk until a beat, and until its end."""
+
+    @classmethod
+    def of(cls, response: Any) -> Stream | None:
+        """What an EventStream of `accounts.api.streams` has still to say; None of any other response."""
+        if (chunks := getattr(response, "chunks", None)) is None:
+            return None
+        stream = cls(chunks, response.beat, response.heartbeat, response.life)
+        response.close()  # for Django the request is over, and nothing else of it is kept
+        return stream
 
 
 class Blocks:
@@ -99,6 +124,8 @@ class Front:
         self._free = asyncio.Semaphore(threads)
         self._in_hand = 0
         self._left_for_bodies = BODIES
+        self._streams: set[asyncio.Task[None]] = set()
+        """For each stream what waits for its client to leave; cancelled, it ends the stream as well."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -115,10 +142,30 @@ class Front:
         """
         await receive()
         raise_descriptor_limit()
+        self._end_streams_when_told_to_stop()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._pool.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _end_streams_when_told_to_stop(self) -> None:
+        """Have streams end at the signal. The server waits for all that it answers, and tells of its end after that."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(ValueError):  # in another thread than the main one no signal ever arrives
+                former = signal.getsignal(number)
+
+                def stop(number: int, frame: Any, former: Any = former) -> None:
+                    loop.call_soon_threadsafe(self.end_streams)
+                    if callable(former):
+                        former(number, frame)
+
+                signal.signal(number, stop)
+
+    def end_streams(self) -> None:
+        """End every stream. Its client opens another one, which another process will have."""
+        for over in self._streams:
+            over.cancel()
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         environ = environ_of(scope)
@@ -136,6 +183,11 @@ class Front:
             answer.headers.append((b"connection", b"close"))
         finally:
             self._left_for_bodies += beyond_free(len(body))
+        if answer.stream:
+            stream, start = answer.stream, answer.start
+            del environ, body, answer  # a stream lives for long, and there may be thousands
+            await self._stream(stream, start, receive, send)
+            return
         await self._send(answer, receive, send)
         if environ.get(REFUSAL) is TOO_LONG:
             await linger(receive)
@@ -226,24 +278,24 @@ class Front:
         started: list[tuple[str, list[tuple[str, str]]]] = []
         try:
             response = self._handler(environ, lambda *start: started.append(start[:2]))
-            body, rest = read_out(response)
+            stream = Stream.of(response)
+            body, rest = (b"", None) if stream else read_out(response)
             ((status, headers),) = started
             coded = [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in headers]
         except Exception:
             logger.exception("a request failed outside of Django")
             return Answer(500, [], b"")
-        return Answer(int(status[:3]), coded, body, rest)
+        return Answer(int(status[:3]), coded, body, rest, stream)
 
     async def _send(self, answer: Answer, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         if answer.rest is None:
-            await send(start)
+            await send(answer.start)
             await send({"type": "http.response.body", "body": answer.body})
             return
         block, read = answer.body, answer.rest.read
         leaving = asyncio.create_task(disconnected(receive))
         try:
-            await send(start)
+            await send(answer.start)
             while block and not leaving.done():
                 # For a client that takes no more, the server waits here, and the next block stays on the disk.
                 await send({"type": "http.response.body", "body": block, "more_body": True})
@@ -252,6 +304,36 @@ class Front:
         finally:
             leaving.cancel()
             answer.rest.close()
+
+    async def _stream(self, stream: Stream, start: Message, receive: Receive, send: Send) -> None:
+        """Send the chunks of a stream as they come, until it ends, its client leaves, or the server stops."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + stream.life
+        over = asyncio.create_task(disconnected(receive))
+        self._streams.add(over)
+        chunk: asyncio.Future[bytes | None] | None = None
+        try:
+            await send(start)
+            del start
+            while not over.done() and loop.time() < ends:
+                if chunk is None:
+                    chunk = asyncio.ensure_future(anext(stream.chunks, None))
+                waiting: set[asyncio.Future[Any]] = {chunk, over}
+                await asyncio.wait(waiting, timeout=stream.heartbeat, return_when=asyncio.FIRST_COMPLETED)
+                block: bytes | None = stream.beat
+                if chunk.done():
+                    block, chunk = chunk.result(), None
+                if block is None:
+                    break
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._streams.discard(over)
+            over.cancel()
+            if chunk is not None and not chunk.done():
+                chunk.cancel()
+                await asyncio.wait({chunk})
+            await stream.chunks.aclose()
 
 
 def environ_of(scope: Message) -> dict[str, Any]:
@@ -281,6 +363,7 @@ def environ_of(scope: Message) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        STREAMS: True,
     }
     for raw_name, value in scope["headers"]:
         if b"_" not in raw_name:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import method_decorator
@@ -53,7 +54,7 @@ def _graphiql(request: HttpRequest) -> HttpResponse:
 class GraphiQLView(GraphQLView):
     """Shows GraphiQL to browsers, where it is on."""
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if settings.GRAPHIQL and _is_a_browser(request):
             return _graphiql(request)
         return super().dispatch(request, *args, **kwargs)

@@ -6,11 +6,12 @@ from strawberry.schema.config import StrawberryConfig
 
 from accounts.api.errors import EXCEPTION_HANDLERS
 from accounts.api.guards import EXTENSIONS, Schema
-from accounts.api.schema import Mutation, Query
+from accounts.api.schema import Mutation, Query, Subscription
 
 schema = Schema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     exception_handlers=EXCEPTION_HANDLERS,
     extensions=EXTENSIONS,
     config=StrawberryConfig(auto_camel_case=True),

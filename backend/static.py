@@ -32,4 +32,9 @@ class StaticFiles(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
                 yield name, compressed, True
 
     def stored_name(self, name: str) -> str:
-        return name if name.startswith(BUNDLED) else str(super().stored_name(name))
+        if name.startswith(BUNDLED):
+            return name
+        try:
+            return str(super().stored_name(name))
+        except ValueError:
+            return name  # nothing was collected: a page without its style is better than none

@@ -414,13 +414,14 @@ def test_no_header_is_an_error_of_the_server(server: Running, name: bytes) -> No
 
 def test_a_range_of_a_file_and_its_head_and_what_is_known_already(site: Site, server: Running) -> None:
     path = max((site.folder / "static").rglob("*.js"), key=lambda file: file.stat().st_size)
+    as_it_is = {**PROXIED, "Accept-Encoding": "identity"}
     url, content = f"{server.url}/static/{path.relative_to(site.folder / 'static')}", path.read_bytes()
-    assert requests.get(url, headers=PROXIED, timeout=30).content == content
-    part = requests.get(url, headers={**PROXIED, "Range": "bytes=10-99999"}, timeout=30)
+    assert requests.get(url, headers=as_it_is, timeout=30).content == content
+    part = requests.get(url, headers={**as_it_is, "Range": "bytes=10-99999"}, timeout=30)
     assert (part.status_code, part.content) == (206, content[10:100_000])
-    there = requests.head(url, headers=PROXIED, timeout=30)
+    there = requests.head(url, headers=as_it_is, timeout=30)
     assert (there.status_code, there.content, there.headers["Content-Length"]) == (200, b"", str(len(content)))
-    known = requests.get(url, headers={**PROXIED, "If-None-Match": there.headers["ETag"]}, timeout=30)
+    known = requests.get(url, headers={**as_it_is, "If-None-Match": there.headers["ETag"]}, timeout=30)
     assert (known.status_code, known.content) == (304, b"")
 
 

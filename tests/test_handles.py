@@ -35,6 +35,7 @@ HIDDEN = {"user_id", "email", "user_agent", "locale", "mail_error", "mail_attemp
 def test_the_fields_that_take_a_handle_or_check_a_secret_are_as_expected() -> None:
     assert {
         "passwordResetStatus",
+        "passwordResetStatusChanged",
         "resendPasswordResetCode",
         "verifyPasswordResetCode",
         "cancelPasswordReset",
@@ -50,7 +51,7 @@ def test_the_fields_that_take_a_handle_or_check_a_secret_are_as_expected() -> No
 
 def test_every_argument_of_the_schema_is_a_secret_a_handle_or_known_to_be_neither() -> None:
     """A new one goes into SECRETS or HANDLES of the schema, so that the guards hold for it, or here."""
-    neither = {"input", "email", "idempotencyKey", "locale"}
+    neither = {"input", "email", "idempotencyKey", "locale", "app"}
     assert {name for field in root_fields(schema).values() for name in arguments(field)} == SECRETS | HANDLES | neither
 
 

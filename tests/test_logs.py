@@ -509,17 +509,24 @@ def test_a_page_that_fails_is_noted_without_the_text_of_its_exception_or_of_its_
 
 
 SECRET = "hunter2"  # noqa: S105 (what a path might hold)
+BENT_ROUTE = "^reset(?:/(?P<brand>[a-z0-9-]+))?/?(?:#|%(?:25)*23)"
 BENT = f"/reset/%23token={SECRET}"
 TELLING: list[tuple[str, int, str, str | None, Callable[[Client], Any]]] = [
     ("Not Found", 404, "django.request", None, lambda http: http.get(f"/nix/%23token={SECRET}?token={SECRET}")),
     ("Not Found", 404, "django.request", None, lambda http: http.get(f"/static/{SECRET}.css")),
     ("Method Not Allowed", 405, "django.request", "reset/", lambda http: http.put("/reset/", SECRET)),
-    ("Method Not Allowed", 405, "django.request", "^reset/?(?:#|%(?:25)*23)", lambda http: http.post(BENT)),
+    (
+        "Method Not Allowed",
+        405,
+        "django.request",
+        BENT_ROUTE,
+        lambda http: http.post(BENT),
+    ),
     (
         "Forbidden (CSRF cookie not set.)",
         403,
         "django.security.csrf",
-        "^reset/?(?:#|%(?:25)*23)",
+        BENT_ROUTE,
         lambda _: Client(enforce_csrf_checks=True).post(BENT, {"token": SECRET}),
     ),
     (
@@ -585,7 +592,7 @@ def test_a_link_that_a_mail_program_has_bent_leaves_no_line(log: Log, api: API) 
 @pytest.mark.parametrize(
     ("line", "status", "method", "route"),
     [
-        (f"GET {BENT} HTTP/1.1", "200", "GET", "^reset/?(?:#|%(?:25)*23)"),
+        (f"GET {BENT} HTTP/1.1", "200", "GET", BENT_ROUTE),
         (f"GET /graphql/?query={SECRET} HTTP/1.1", "400", "GET", "^graphql/?$"),
         (f"GET http://accounts.example.com/{SECRET} HTTP/1.1", "404", "GET", None),
         (f"{SECRET} //[{SECRET} HTTP/1.1", "404", None, None),

@@ -6,6 +6,7 @@ import logging
 import secrets
 
 from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
+from django.utils.translation import gettext as _
 from graphql import GraphQLError
 
 from ..exceptions import RateLimited
@@ -19,6 +20,8 @@ UNAVAILABLE = "UNAVAILABLE"
 """The `code` in the extensions where the database is away: the request was in order, and may be sent again."""
 RATE_LIMITED = "RATE_LIMITED"
 """The `code` in the extensions of a refusal whose field has no member for it."""
+UNKNOWN = "UNKNOWN_REQUEST"
+"""The `code` in the extensions of a handle that was never issued."""
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, ProgrammingError)
 """What Django raises where the server cannot be reached, is full, silent or read-only, or lacks a table."""
 
@@ -33,6 +36,13 @@ def unexpected(error: BaseException, field: str | None) -> GraphQLError:
     if isinstance(error, DATABASE_AWAY):
         return GraphQLError(AWAY, extensions={"code": UNAVAILABLE, "errorId": error_id})
     return GraphQLError(UNEXPECTED, extensions={"errorId": error_id})
+
+
+def unknown_request() -> GraphQLError:
+    """A handle that was never issued, for a field whose type can tell of none."""
+    return GraphQLError(
+        str(_("There is no such reset, or it is over. Please start a new one.")), extensions={"code": UNKNOWN}
+    )
 
 
 def limited(refused: RateLimited) -> GraphQLError:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import strawberry
 from strawberry.extensions import FieldExtension
@@ -35,8 +36,11 @@ from .threads import InAThread
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 DIGITS_OF_DIGEST = 12
 """Hexadecimal digits: enough to find the lines of one address again, and keyed, so that nobody can try addresses."""
+QUESTIONS = {"passwordResetStatus", "passwordResetStatusChanged", "passwordPolicy"}
 IMPATIENCE = {"cooldown", "resends"}
 """Limits that an honest person meets."""
 
@@ -48,16 +52,18 @@ class Journal(FieldExtension):
         self._tells_of_limits = field_contains_type(field, RateLimitedError)
 
     def resolve(self, next_: Any, source: Any, info: strawberry.Info, **kwargs: Any) -> Any:
-        with traces.verb(info.field_name, info.context.request.headers):
-            return self._resolve(next_, source, info, **kwargs)
+        return note(info, kwargs, lambda: next_(source, info, **kwargs), tells_of_limits=self._tells_of_limits)
 
-    def _resolve(self, next_: Any, source: Any, info: strawberry.Info, **kwargs: Any) -> Any:
-        facts = {"verb": info.field_name, **_asked(kwargs)}
+
+def note(info: strawberry.Info, arguments: dict[str, Any], call: Callable[[], T], *, tells_of_limits: bool) -> T:
+    """What the call of a root field returns, noted. Raises what the client is told."""
+    with traces.verb(info.field_name, info.context.request.headers):
+        facts = {"verb": info.field_name, **_asked(arguments)}
         try:
-            result = next_(source, info, **kwargs)
+            result = call()
         except RecoveryError as refused:
             _refused(facts, refused)
-            if isinstance(refused, RateLimited) and not self._tells_of_limits:
+            if isinstance(refused, RateLimited) and not tells_of_limits:
                 raise limited(refused) from None
             raise
         except Exception as error:  # noqa: BLE001 (told to the client by an id)
@@ -111,7 +117,7 @@ def _done(facts: dict[str, Any], result: Any) -> None:
         logger.warning({"event": "verb refused", **facts, "outcome": UnknownRequest.__name__})
     else:
         # A waiting page asks every few seconds.
-        level = logging.DEBUG if facts["verb"] in {"passwordResetStatus", "passwordPolicy"} else logging.INFO
+        level = logging.DEBUG if facts["verb"] in QUESTIONS else logging.INFO
         logger.log(level, {"event": "verb done", **facts, "outcome": "done"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Annotated, cast
 
 import strawberry
@@ -10,11 +11,13 @@ from django.utils import translation
 from strawberry import ID
 
 from ..conf import MAX_PASSWORD_LENGTH, TOKEN_LIFETIME, conf
+from ..exceptions import RateLimited
 from ..models import ForgetPassword
 from ..passwords import policy
-from ..recovery import reporting, verbs
+from ..recovery import live, reporting, verbs
 from ..recovery.client import Client, client_address
 from . import journal
+from .failures import limited, unknown_request
 from .types import (
     CancelPasswordResetInput,
     CancelPasswordResetPayload,
@@ -43,6 +46,7 @@ from .types import (
     VerifyPasswordResetCodeInput,
     VerifyPasswordResetCodePayload,
     VerifyPasswordResetCodeSuccess,
+    forget_what_was_shown,
 )
 
 _ARGUMENT = strawberry.argument(description="The one argument, so that a client has one variable to send.")
@@ -158,6 +162,37 @@ class Mutation:
     ) -> ReportPasswordResetPayload:
         reported = reporting.report(input.report_token, _client(info))
         return ReportPasswordResetSuccess(cancelled=reported.ended, fresh_link=reported.fresh_link)
+
+
+@strawberry.type(description="What can be watched.")
+class Subscription:
+    @strawberry.subscription(
+        description="The reset now and after each change, until it is over. Over server-sent events; poll "
+        "passwordResetStatus where it cannot be had."
+    )
+    async def password_reset_status_changed(
+        self,
+        info: strawberry.Info,
+        request_id: Annotated[ID, strawberry.argument(description="From requestPasswordReset.")],
+    ) -> AsyncGenerator[PasswordReset, None]:
+        client = _client(info)
+
+        def find() -> ForgetPassword | None:
+            return journal.note(
+                info, {"request_id": request_id}, lambda: verbs.status(request_id, client), tells_of_limits=False
+            )
+
+        record = await live.in_a_thread(find)
+        if record is None:
+            raise unknown_request()
+        # A stream may live for long, and has no more use for them: they are half of its memory.
+        info.context.request = info.context.response = None
+        try:
+            async for changed in live.changes(record, client.ip):
+                forget_what_was_shown(changed)
+                yield _shown(changed)
+        except RateLimited as refused:
+            raise limited(refused) from None
 
 
 journal.keep(Query, Mutation)

@@ -84,6 +84,11 @@ class PasswordReset:
         return int(record.poll_after(timezone.now()).total_seconds())
 
 
+def forget_what_was_shown(record: models.ForgetPassword) -> None:
+    """Have a record that has changed shown as it is now."""
+    vars(record).pop("_attempts_left", None)
+
+
 def _attempts_left(record: models.ForgetPassword) -> int:
     """Asked once for each record of an answer, although two fields need it."""
     known = vars(record).get("_attempts_left")

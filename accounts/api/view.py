@@ -10,27 +10,33 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import RawPostDataException
+from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import method_decorator
 from django.utils.log import log_response
 from django.views.decorators.csrf import csrf_exempt
-from graphql import GraphQLError, OperationType
+from graphql import GraphQLError, OperationDefinitionNode, OperationType
 from strawberry.django.context import StrawberryDjangoContext
 from strawberry.django.views import GraphQLView as StrawberryView
+from strawberry.schema.base import BaseSchema
 from strawberry.types import ExecutionResult
 
 from ..conf import AWAY_SECONDS, MAX_BODY
+from . import streams
 from .documents import PreparedDocument, prepare
 from .failures import RATE_LIMITED, UNAVAILABLE
 from .fields import handle_taking_fields
+from .streams import EVENT_STREAM, EventStream
 
 logger = logging.getLogger(__name__)
 
@@ -85,35 +91,42 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
     in which a transaction would stay open.
     """
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         media_type = _acceptable(request)
         reason = ""
+        response: HttpResponseBase
         try:
             if request.method not in {"GET", "POST"}:
                 raise RequestRefused(405, "GraphQL is served by GET and POST.", headers={"Allow": "GET, POST"})
             if media_type is None:
-                raise RequestRefused(406, f"The answer can be {GRAPHQL_JSON} or {JSON}.")
-            response = _answer(_body_of(self._run(request)), 200, media_type)
+                raise RequestRefused(406, f"The answer can be {GRAPHQL_JSON}, {JSON} or {EVENT_STREAM}.")
+            response = self._respond(request, media_type)
         except RequestRefused as refused:
             reason = str(refused)
-            response = _answer({"errors": [refused.error]}, refused.status, media_type or JSON)
+            response = _answer({"errors": [refused.error]}, refused.status, _for_errors(media_type))
             for name, value in refused.headers.items():
                 response[name] = value
         except NotExecuted as failed:
             # In plain JSON a 4xx may come from anybody on the way; only a 200 says that GraphQL has spoken.
-            status = 400 if media_type == GRAPHQL_JSON else 200
+            status = 200 if media_type == JSON else 400
             reason = f"{failed.what} not valid"
-            response = _answer({"errors": [error.formatted for error in failed.errors]}, status, media_type or JSON)
+            errors = [error.formatted for error in failed.errors]
+            response = _answer({"errors": errors}, status, _for_errors(media_type))
         if reason:
-            log_response("graphql refused: %s", reason, response=response, request=request, logger=logger)
+            refusal = cast(HttpResponse, response)
+            log_response("graphql refused: %s", reason, response=refusal, request=request, logger=logger)
         return response
 
-    def _run(self, request: HttpRequest) -> ExecutionResult:
+    def _respond(self, request: HttpRequest, media_type: str) -> HttpResponseBase:
         parameters = _from_url(request.GET) if request.method == "GET" else _from_body(request)
         prepared = prepare(self.schema, parameters.query)
         if prepared.errors:
             raise NotExecuted("document", prepared.errors)
-        self._check_operation(request, prepared, parameters.operation_name)
+        operation = self._check_operation(request, prepared, parameters.operation_name)
+        if operation.operation is OperationType.SUBSCRIPTION:
+            if media_type != EVENT_STREAM:
+                raise RequestRefused(406, f"A subscription is answered as {EVENT_STREAM} (GraphQL over SSE).")
+            return self._stream(request, parameters)
         result = self.schema.execute_sync(
             parameters.query,
             variable_values=parameters.variables,
@@ -124,21 +137,33 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             raise NotExecuted("variables", tuple(result.errors))
         _refuse_what_has_a_status(result)
-        return result
+        return _answer(_body_of(result), 200, media_type)
 
-    def _check_operation(self, request: HttpRequest, prepared: PreparedDocument, name: str | None) -> None:
+    def _stream(self, request: HttpRequest, parameters: Parameters) -> EventStream:
+        """Let a subscription begin once its answer is sent: by then this thread is somebody else's."""
+        if not streams.is_possible(request) and not settings.DEBUG:
+            raise RequestRefused(406, "This server sends no events: ask for passwordResetStatus now and then.")
+        context = StrawberryDjangoContext(request=request, response=HttpResponse())
+        response = EventStream(_results(self.schema, parameters, context), request)
+        patch_vary_headers(response, ["Accept"])
+        return response
+
+    def _check_operation(
+        self, request: HttpRequest, prepared: PreparedDocument, name: str | None
+    ) -> OperationDefinitionNode:
         operation = prepared.operation(name)
         if operation is None:
             unclear = GraphQLError("Say by operationName which of the document's operations to run.")
             raise NotExecuted("operation name", (unclear,))
         if request.method == "GET" and operation.operation is not OperationType.QUERY:
-            raise RequestRefused(405, "A mutation must be sent by POST.", headers=ONLY_POST)
+            raise RequestRefused(405, f"A {operation.operation.value} must be sent by POST.", headers=ONLY_POST)
         if request.method == "GET" and prepared.count(handle_taking_fields(self.schema)):
             raise RequestRefused(
                 405, "A query with a requestId must be sent by POST: URLs are logged.", headers=ONLY_POST
             )
         if reason := prepared.asks_too_much(self.schema):
             raise RequestRefused(400, reason)
+        return operation
 
 
 class NotExecuted(Exception):
@@ -246,6 +271,23 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+async def _results(
+    schema: BaseSchema, parameters: Parameters, context: StrawberryDjangoContext
+) -> AsyncGenerator[dict[str, Any]]:
+    """What a subscription tells of. It holds no request: a stream lives for long."""
+    results: Any = await schema.subscribe(
+        parameters.query,
+        variable_values=parameters.variables,
+        operation_name=parameters.operation_name,
+        context_value=context,
+    )
+    try:
+        async for result in results:
+            yield _body_of(result)
+    finally:
+        await results.aclose()
+
+
 def _body_of(result: ExecutionResult) -> dict[str, Any]:
     body: dict[str, Any] = {"data": result.data}
     if result.errors:
@@ -254,18 +296,26 @@ def _body_of(result: ExecutionResult) -> dict[str, Any]:
 
 
 def _answer(body: dict[str, Any], status: int, media_type: str) -> HttpResponse:
-    response = HttpResponse(json.dumps(body), status=status, content_type=f"{media_type}; charset=utf-8")
+    content = streams.once(body) if media_type == EVENT_STREAM else json.dumps(body)
+    response = HttpResponse(content, status=status, content_type=f"{media_type}; charset=utf-8")
     response["Cache-Control"] = "no-store"
     patch_vary_headers(response, ["Accept"])
     return response
 
 
-def _acceptable(request: HttpRequest) -> str | None:
-    """The media type to answer with, by the Accept header; None where the client takes neither.
+def _for_errors(media_type: str | None) -> str:
+    """What did not run is told in JSON, also to who would have taken events."""
+    return GRAPHQL_JSON if media_type == EVENT_STREAM else media_type or JSON
 
-    Both types are JSON, hence UTF-8, so a client that asks for UTF-8 by name, in any case, asks for nothing special.
+
+def _acceptable(request: HttpRequest) -> str | None:
+    """The media type to answer with, by the Accept header; None where the client takes none of ours.
+
+    All of them are UTF-8, so a client that asks for UTF-8 by name, in any case, asks for nothing special.
     """
-    preferred = preferred_type(request, SERVED)
+    preferred = preferred_type(request, (*SERVED, EVENT_STREAM))
+    if preferred == EVENT_STREAM and EVENT_STREAM not in request.headers["Accept"].lower():
+        return None  # `text/*`, which a browser may send for a page
     return preferred and preferred.partition(";")[0]
 
 
