@@ -18,6 +18,7 @@ from .brands import Palette
 from .conf import AWAY_SECONDS, conf
 from .exposition import exposition
 from .health import readiness
+from .recovery import live
 
 RESET_PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
@@ -39,7 +40,11 @@ def reset_page(request: HttpRequest, brand: str = "") -> HttpResponse:
     """
     shown = brands.of(brand)
     theme = _theme(shown.palette) if shown.color else ""
-    response = render(request, "account_recovery/reset.html", {"brand": shown, "theme": theme, "modules": MODULES})
+    response = render(
+        request,
+        "account_recovery/reset.html",
+        {"brand": shown, "theme": theme, "modules": MODULES, "live": live.is_served(request)},
+    )
     response["Content-Security-Policy"] = _policy(theme, shown.logo)
     response["Cache-Control"] = "no-store"
     return response

@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 from accounts.choices import State
 from accounts.limits import rules
 from accounts.models import ForgetPassword
+from accounts.recovery import live
 from accounts.views import RESET_PAGE_CSP
 from tests import browser
 from tests.browser import Visit
@@ -651,6 +652,90 @@ def test_a_brands_page_has_its_color_and_asks_by_its_key(visit: Visit, settings:
     reads(page, "Check your email")
     assert page.url == f"{visit.origin}/reset/shop/"
     assert visit.posted[0]["variables"]["input"]["app"] == "shop"
+
+
+# --- Live status -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live_status(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in development, where the test's server of threads streams as well."""
+    settings.DEBUG = True
+    monkeypatch.setattr(live, "TICK", 0.05)
+
+
+def streams(visit: Visit) -> int:
+    return sum("subscription" in each["query"] for each in visit.posted)
+
+
+def polls(visit: Visit) -> int:
+    return sum("query Page($id" in each["query"] for each in visit.posted)
+
+
+def ask_on(visit: Visit, email: str = "ada@example.com") -> Page:
+    page = visit.open("/reset/")
+    page.get_by_label("Email address").fill(email)
+    page.get_by_role("button", name="Send the email").click()
+    reads(page, "Check your email")
+    return page
+
+
+def test_a_page_that_waits_is_told_and_asks_no_more(
+    visit: Visit, live_status: None, api: API, post: PostOffice, user: Any, transactional_db: None
+) -> None:
+    page = ask_on(visit)
+    visit.wait_until(lambda: streams(visit) == 1)
+    token = post.deliver_one().token
+    assert api.reset(token)["__typename"] == "ResetPasswordSuccess"
+    reads(page, "Password changed")
+    assert (streams(visit), polls(visit)) == (1, 0)
+
+
+def test_what_happens_while_a_code_is_being_sent_is_not_missed(
+    visit: Visit, live_status: None, api: API, post: PostOffice, user: Any, transactional_db: None
+) -> None:
+    page = ask_on(visit)
+    visit.wait_until(lambda: streams(visit) == 1)
+    token = post.deliver_one().token
+    held: list[Any] = []
+    page.route("**/graphql", lambda route: held.append(route) if "verify" in (route.request.post_data or "")
+               else route.fallback())  # fmt: skip
+    page.get_by_label("Code from the email").fill("000000")
+    visit.wait_until(lambda: bool(held))
+    assert api.reset(token)["__typename"] == "ResetPasswordSuccess"
+    page.wait_for_timeout(500)
+    held[0].continue_()
+    reads(page, "Password changed")
+
+
+def test_where_no_stream_can_be_had_the_page_asks(
+    visit: Visit, live_status: None, monkeypatch: pytest.MonkeyPatch, api: API, post: PostOffice, user: Any,
+    transactional_db: None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(live, "MOST", 0)
+    page = ask_on(visit)
+    visit.wait_until(lambda: polls(visit) >= 1)
+    assert streams(visit) == 1
+    assert api.reset(post.deliver_one().token)["__typename"] == "ResetPasswordSuccess"
+    reads(page, "Password changed")
+
+
+def test_a_page_that_is_looked_at_again_opens_another_stream(
+    visit: Visit, live_status: None, api: API, user: Any, transactional_db: None
+) -> None:
+    def turn(hidden: bool) -> None:
+        page.evaluate(
+            """hidden => { Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange")) }""",
+            hidden,
+        )
+
+    page = ask_on(visit)
+    visit.wait_until(lambda: streams(visit) == 1)
+    turn(True)
+    page.wait_for_timeout(100)
+    turn(False)
+    visit.wait_until(lambda: streams(visit) == 2)
 
 
 # --- This was not me -------------------------------------------------------------------------------------------------

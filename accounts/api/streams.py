@@ -16,8 +16,6 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 from strawberry.http.streaming import SSETransport
 
-from ..conf import STREAMS
-
 EVENT_STREAM = "text/event-stream"
 HEARTBEAT = 15.0
 """Seconds after which a stream that has nothing to say says so, or proxies would take it for dead."""
@@ -35,25 +33,18 @@ class EventStream(StreamingHttpResponse):
 
     def __init__(self, results: AsyncGenerator[dict[str, Any]], request: HttpRequest) -> None:
         self.chunks = _chunks(results, contextvars.copy_context())
-        content: Any = _beating(self.chunks) if _is_asynchronous(request) else _in_this_thread(_beating(self.chunks))
+        content: Any = (
+            _beating(self.chunks) if isinstance(request, ASGIRequest) else _in_this_thread(_beating(self.chunks))
+        )
         super().__init__(content, content_type=EVENT_STREAM)
         # Proxies keep events back otherwise: nginx by itself, others where they compress.
         self["Cache-Control"] = "no-store, no-transform"
         self["X-Accel-Buffering"] = "no"
 
 
-def is_possible(request: HttpRequest) -> bool:
-    """Whether the server can hold a stream without a thread of its own."""
-    return _is_asynchronous(request) or bool(request.META.get(STREAMS))
-
-
 def once(body: dict[str, Any]) -> str:
     """The whole stream of an operation that has one result."""
     return _events.encode_next(body, json.dumps) + _events.encode_complete()  # type: ignore[arg-type]
-
-
-def _is_asynchronous(request: HttpRequest) -> bool:
-    return isinstance(request, ASGIRequest)
 
 
 async def _chunks(results: AsyncGenerator[dict[str, Any]], context: contextvars.Context) -> AsyncGenerator[bytes]:

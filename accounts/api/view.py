@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -32,6 +31,7 @@ from strawberry.schema.base import BaseSchema
 from strawberry.types import ExecutionResult
 
 from ..conf import AWAY_SECONDS, MAX_BODY
+from ..recovery import live
 from . import streams
 from .documents import PreparedDocument, prepare
 from .failures import RATE_LIMITED, UNAVAILABLE
@@ -141,7 +141,7 @@ class GraphQLView(StrawberryView[StrawberryDjangoContext, None]):
 
     def _stream(self, request: HttpRequest, parameters: Parameters) -> EventStream:
         """Let a subscription begin once its answer is sent: by then this thread is somebody else's."""
-        if not streams.is_possible(request) and not settings.DEBUG:
+        if not live.is_served(request):
             raise RequestRefused(406, "This server sends no events: ask for passwordResetStatus now and then.")
         context = StrawberryDjangoContext(request=request, response=HttpResponse())
         response = EventStream(_results(self.schema, parameters, context), request)

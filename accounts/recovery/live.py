@@ -18,11 +18,15 @@ from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.db import close_old_connections
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..choices import Status
+from ..conf import STREAMS
 from ..exceptions import RateLimited
 from ..metrics import REFUSALS
 from ..models import ForgetPassword, Spent
@@ -45,6 +49,11 @@ Told = tuple[Any, ...]
 
 # Threads of their own: a database that is silent must not keep the requests from theirs.
 _pool = ThreadPoolExecutor(2, thread_name_prefix="live")
+
+
+def is_served(request: HttpRequest) -> bool:
+    """Whether the server that has this request can hold streams: without a thread for each, or in development."""
+    return isinstance(request, ASGIRequest) or bool(request.META.get(STREAMS)) or settings.DEBUG
 
 
 async def in_a_thread(call: Callable[[], T]) -> T:

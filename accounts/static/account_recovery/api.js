@@ -65,6 +65,33 @@ export async function status(requestId) {
   return (await ask(query, { id: requestId })).passwordResetStatus;
 }
 
+/**
+ * The reset now and after each change. It ends where the server ends it, and at once where none can be had.
+ * @see https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
+ */
+export async function* changes(requestId, signal) {
+  const query = `subscription Page($id: ID!) { passwordResetStatusChanged(requestId: $id) ${SHOWN} }`;
+  const response = await fetch(document.querySelector("main").dataset.endpoint, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
+    credentials: "omit",
+    body: JSON.stringify({ query, variables: { id: requestId } }),
+    signal,
+  });
+  if (!response.ok) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    const events = (text + part.value).split("\r\n\r\n");
+    text = events.pop();
+    for (const event of events) {
+      const [, json] = /^data: (\{.*)/m.exec(event) ?? [];
+      const found = json && JSON.parse(json).data?.passwordResetStatusChanged;
+      if (found) yield found;
+    }
+  }
+}
+
 let asked = null;
 
 /** The policy, which stays as it is and is asked for once; null while nobody answers. */

@@ -31,6 +31,9 @@ let tried = "";
 let retry = null;
 let lostAnswer = "";
 let polling = 0;
+let live = "live" in main.dataset;
+let following = null;
+let missed = null;
 
 // --- What is shown ---------------------------------------------------------------------------------------------------
 
@@ -110,6 +113,9 @@ async function working(element, task) {
     button.removeAttribute("aria-disabled");
     button.classList.remove("busy");
     tick();
+    const found = missed;
+    missed = null;
+    if (found && WAITING.includes(shown)) heed(found);
   }
 }
 
@@ -188,9 +194,38 @@ function tick() {
   }
 }
 
+/** Learn in a moment where the reset stands, from a stream or by asking, as long as the page waits for it. */
 function poll(after = reset.pollAfterSeconds ?? 2) {
   clearTimeout(polling);
-  if (WAITING.includes(shown) && reset.requestId && !document.hidden) polling = setTimeout(look, 1000 * after);
+  if (!WAITING.includes(shown) || !reset.requestId || document.hidden) {
+    following?.abort();
+    following = null;
+  } else if (!following) {
+    polling = setTimeout(live ? follow : look, 1000 * after);
+  }
+}
+
+/** Be told of each change. Where there is no stream, or it has ended, the page asks. */
+async function follow() {
+  const asked = reset.requestId;
+  const stream = new AbortController();
+  following = stream;
+  let told = false;
+  try {
+    for await (const found of api.changes(asked, stream.signal)) {
+      told = true;
+      if (asked !== reset.requestId) break;
+      if (busy) missed = found;
+      else if (WAITING.includes(shown)) heed(found);
+    }
+  } catch {
+    // The network is gone, or this page has gone on.
+  }
+  stream.abort();
+  if (following !== stream) return;
+  following = null;
+  live = told;
+  poll();
 }
 
 /** Ask where the reset stands: it may have been completed from the email, in another tab or on a phone. */
