@@ -427,6 +427,6 @@ addEventListener("popstate", ({ state }) => {
   poll();
 });
 addEventListener("hashchange", () => location.hash && start());
-document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(polling) : poll(0)));
+document.addEventListener("visibilitychange", () => poll(0));
 setInterval(tick, 1000);
 start();
