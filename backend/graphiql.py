@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
@@ -44,7 +45,11 @@ def _is_a_browser(request: HttpRequest) -> bool:
 
 
 def _graphiql(request: HttpRequest) -> HttpResponse:
-    response = render(request, "graphiql.html", {"endpoint": request.path})
+    links = {"Inbox": "/inbox/"} if settings.DEBUG else {}
+    links["Page for people"] = reverse("account_recovery:reset")
+    if settings.ADMIN_ENABLED:
+        links["Admin"] = reverse("admin:index")
+    response = render(request, "graphiql.html", {"endpoint": request.path, "links": links})
     response["Content-Security-Policy"] = GRAPHIQL_CSP
     patch_vary_headers(response, ["Accept"])
     return response

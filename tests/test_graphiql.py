@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.core import mail
 
+from accounts.recovery import live
 from backend import graphiql as graphql_graphiql
 from backend.graphiql import GRAPHIQL_CSP
 from tests import browser
 from tests.browser import Visit
-from tests.conftest import Letter
+from tests.conftest import API, Letter
 from tests.test_examples import EXAMPLES, name_of
 
 pytestmark = pytest.mark.browser
@@ -121,6 +122,32 @@ def test_the_tabs_are_one_whole_reset(graphiql: GraphiQL, make_user: Any) -> Non
     play(graphiql)
     user.refresh_from_db()
     assert user.check_password("umbrella-cactus-violin-91")
+
+
+def test_a_subscription_is_told_until_it_is_over(
+    graphiql: GraphiQL, api: API, settings: Any, monkeypatch: pytest.MonkeyPatch, transactional_db: None
+) -> None:
+    settings.DEBUG = True
+    monkeypatch.setattr(live, "TICK", 0.05)
+    graphiql.tab("RequestReset")
+    handle = graphiql.run()["reset"]["requestId"]
+    graphiql.tab("WatchReset")
+    assert graphiql.variables() == {"requestId": handle}
+    assert graphiql.run()["status"] == "QUEUED"
+    api.mutate("cancelPasswordReset", requestId=handle)
+    graphiql._wait("response.json", "CANCELLED")
+
+
+def test_where_no_stream_can_be_had_the_tab_says_what_to_do(graphiql: GraphiQL, visit: Visit, db: None) -> None:
+    graphiql.tab("WatchReset")
+    graphiql.page.get_by_role("button", name="Execute query").click()
+    graphiql._wait("response.json", "ask for passwordResetStatus")
+    visit.complaints.clear()  # the browser's own line about the 406
+
+
+def test_there_are_links_to_what_else_there_is(graphiql: GraphiQL) -> None:
+    links = graphiql.page.get_by_role("navigation", name="Elsewhere").get_by_role("link")
+    assert [link.get_attribute("href") for link in links.all()] == ["/reset/", "/admin/"]
 
 
 def test_a_tab_that_is_run_at_once_runs_its_own_operation(graphiql: GraphiQL, visit: Visit) -> None:

@@ -97,6 +97,24 @@ query ResetStatus($requestId: ID!) {
 
   example(
     `
+# Or have it told: the answer changes with the
+# reset, until that is over. Leave it running, and
+# take the next steps in other tabs; stop it by the
+# button that started it.
+subscription WatchReset($requestId: ID!) {
+  passwordResetStatusChanged(requestId: $requestId) {
+    status
+    attemptsLeft
+    expiresAt
+    isUserPasswordUpdated
+  }
+}
+`,
+    { requestId: NO_REQUEST_ID },
+  ),
+
+  example(
+    `
 # 4. Copy the code out of the mail in /inbox/ into
 # the variables below. A right code buys a
 # resetToken, good for some minutes and copied into
@@ -166,6 +184,32 @@ mutation CheckPassword($input: CheckPasswordInput!) {
 }
 `,
     { input: { newPassword: NEW_PASSWORD, resetToken: NO_RESET_TOKEN } },
+  ),
+
+  example(
+    `
+# Is a token still good? A page that was opened by
+# a mailed link asks before anybody types a
+# password. This spends nothing.
+mutation CheckToken($input: CheckResetTokenInput!) {
+  checkResetToken(input: $input) {
+    __typename
+    ... on CheckResetTokenSuccess {
+      expiresAt
+    }
+    ... on Error {
+      message
+    }
+    ... on InvalidInputError {
+      field
+    }
+    ... on RateLimitedError {
+      retryAfter
+    }
+  }
+}
+`,
+    { input: { resetToken: NO_RESET_TOKEN } },
   ),
 
   example(
@@ -269,5 +313,34 @@ mutation CancelReset($input: CancelPasswordResetInput!) {
 }
 `,
     { input: { requestId: NO_REQUEST_ID } },
+  ),
+
+  example(
+    `
+# "This was not me": the link in each mail leads
+# here. It ends what is under way; after a changed
+# password, nobody can sign in with that any more,
+# and the owner is mailed another link.
+# The token follows "#report=" in the mail.
+mutation ReportReset($input: ReportPasswordResetInput!) {
+  reportPasswordReset(input: $input) {
+    __typename
+    ... on ReportPasswordResetSuccess {
+      cancelled
+      freshLink
+    }
+    ... on Error {
+      message
+    }
+    ... on InvalidInputError {
+      field
+    }
+    ... on RateLimitedError {
+      retryAfter
+    }
+  }
+}
+`,
+    { input: { reportToken: "what follows #report= in the mail" } },
   ),
 ];

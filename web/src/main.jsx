@@ -22,24 +22,61 @@ function withoutStaleName({ operationName, ...operation }) {
   return { ...operation, operationName };
 }
 
-async function fetcher(operation, { headers } = {}) {
-  const response = await fetch(root.dataset.endpoint, {
+function send(operation, accept, headers, signal) {
+  return fetch(root.dataset.endpoint, {
     method: "POST",
-    headers: {
-      Accept: "application/graphql-response+json, application/json",
-      "Content-Type": "application/json",
-      ...headers,
-    },
+    headers: { Accept: accept, "Content-Type": "application/json", ...headers },
     body: JSON.stringify(withoutStaleName(operation)),
+    signal,
   });
+}
+
+async function answerOf(response) {
   const text = await response.text();
-  let answer;
   try {
-    answer = JSON.parse(text);
+    return JSON.parse(text);
   } catch {
     // A proxy's error page, say: its status tells more than "unexpected token <".
     throw new Error(`${response.status} ${response.statusText}, not JSON: ${text.slice(0, 200)}`);
   }
+}
+
+// One answer after another, as server-sent events. GraphiQL ends it by return(), when its button is pressed again.
+async function* stream(operation, headers) {
+  const stopping = new AbortController();
+  try {
+    const response = await send(operation, "text/event-stream", headers, stopping.signal);
+    if (!response.ok) {
+      yield await answerOf(response);
+      return;
+    }
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const events = (text + part.value).split("\r\n\r\n");
+      text = events.pop();
+      for (const event of events) {
+        const [, json] = /^data: (\{.*)/m.exec(event) ?? [];
+        if (json) yield JSON.parse(json);
+      }
+    }
+  } finally {
+    stopping.abort();
+  }
+}
+
+function isSubscription({ query }) {
+  try {
+    return parse(query).definitions.some(({ operation }) => operation === "subscription");
+  } catch {
+    return false; // the server says better what is wrong with it
+  }
+}
+
+async function fetcher(operation, { headers } = {}) {
+  if (isSubscription(operation)) return stream(operation, headers);
+  const response = await send(operation, "application/graphql-response+json, application/json", headers);
+  const answer = await answerOf(response);
   remember(answer.data);
   return answer;
 }
