@@ -76,8 +76,9 @@ bench: setup $(VENV)/dev.stamp $(PEERS)/run.stamp ## Compare with what people us
 messages: $(VENV)/dev.stamp ## Bring the translations up to date with the code
 	DEBUG=1 $(PY) -m harness.messages $(LANGUAGE)
 
-schema: $(VENV)/run.stamp ## Export schema.graphql from the code
+schema: $(VENV)/run.stamp ## Export schema.graphql from the code, and the page's operations as trusted documents
 	@DEBUG=1 $(PY) manage.py export_schema backend.schema:schema --path schema.graphql
+	@$(PY) -m harness.documents
 
 wheel: $(VENV)/dev.stamp ## Build the app for other projects, into var/wheel
 	$(VENV)/bin/uv build --quiet --wheel --out-dir var/wheel

@@ -61,6 +61,7 @@ def register() -> None:
         check_sender,
         check_route,
         check_brands,
+        check_test_codes,
         check_retention,
         check_public_url,
         check_page,
@@ -199,6 +200,13 @@ def check_brands() -> Found:
     except ValueError as error:
         for problem in str(error).splitlines():
             yield Error(f"BRANDS cannot be used: {problem}", hint="See docs/brands.md.", id="account_recovery.E018")
+
+
+def check_test_codes() -> Found:
+    """E019: whoever reads the configuration of a test could take these accounts."""
+    if conf.TEST_CODES and not settings.DEBUG:
+        hint = "Take TEST_CODES out; they do not work here."
+        yield Error("TEST_CODES are for development.", hint=hint, id="account_recovery.E019")
 
 
 def check_retention() -> Found:

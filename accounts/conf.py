@@ -65,6 +65,19 @@ def parse_route(text: str) -> str:
     return page
 
 
+def parse_documents(given: Any) -> dict[str, str]:
+    """The documents of a manifest by their ids: an object of texts, or Apollo's with a list of `operations`.
+
+    Raises ValueError.
+    """
+    operations = given.get("operations") if isinstance(given, dict) else None
+    if isinstance(operations, list) and all(isinstance(each, dict) for each in operations):
+        given = {each.get("id"): each.get("body") for each in operations}
+    if not isinstance(given, dict) or not given or not all(isinstance(text, str) and text for text in given.values()):
+        raise ValueError("A manifest is an object of texts by their ids, or what Apollo's generator writes.")
+    return {str(key): text for key, text in given.items()}
+
+
 class RecoverySettings:
     """Reads a name from Django's settings, or else takes the default written here."""
 
@@ -100,6 +113,9 @@ class RecoverySettings:
     first migration."""
     RECOVERY_DIRECTORY: str = ""
     """The dotted path of the class that knows the accounts; empty: `account_recovery.directory.Directory`."""
+
+    TRUSTED_DOCUMENTS: Mapping[str, str] = {}
+    """The only operations that are run, by their ids, and those of this app's own page; empty: any is run."""
 
     REVOKE_TOKENS: Sequence[str] = ()
     """Packages whose tokens end when a password changes: simplejwt, knox, drf, oauth_toolkit, allauth."""
@@ -158,6 +174,8 @@ class RecoverySettings:
     """The address of a picture, 40 pixels high; empty: the name is written."""
     BRAND_COLOR: str = ""
     """Of links and buttons, such as `#0b57a4`; empty: this blue."""
+    TEST_CODES: Mapping[str, str] = {}
+    """Fixed codes by address, in lower case, for tests of frontends. With DEBUG alone; E019 refuses them elsewhere."""
     BRANDS: Mapping[str, dict[str, str]] = {}
     """Further brands by the keys that frontends name them by: docs/brands.md."""
 

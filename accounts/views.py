@@ -26,7 +26,7 @@ RESET_PAGE_CSP = (
 )
 
 
-MODULES = [f"account_recovery/{name}.js" for name in ("api", "kept", "password", "typed")]
+MODULES = [f"account_recovery/{name}.js" for name in ("api", "kept", "operations", "password", "typed")]
 """What the page's script imports, so that browsers need not read that before they ask for these."""
 
 

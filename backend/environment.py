@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn
 
 from accounts import brands
-from accounts.conf import parse_rate, parse_web_url
+from accounts.conf import parse_documents, parse_rate, parse_web_url
 from accounts.hooks.endpoints import parse as parse_webhooks
 from accounts.mailing.headers import BadSender, parse_sender
 
@@ -197,6 +198,26 @@ class Environment(FileAwareEnv):
     def color(self, variable: str) -> str:
         """A color that can be read on a light ground, such as #0b57a4; or empty."""
         return self._parsed(variable, "", brands.parse_color)
+
+    def codes(self, variable: str, length: int) -> dict[str, str]:
+        """Codes of so many digits by address, for tests of frontends."""
+        found = self.json_of(variable, dict)
+        good = all(isinstance(code, str) and re.fullmatch(rf"[0-9]{{{length}}}", code) for code in found.values())
+        if not good or not all("@" in address for address in found):
+            self.problem(variable, f"An object of addresses and codes of {length} digits, both in quotes.")
+            return {}
+        return {address.lower(): code for address, code in found.items()}
+
+    def documents(self, variable: str) -> dict[str, str]:
+        """The manifest of trusted documents in a file."""
+        path = self.str(variable, "") or ""
+        try:
+            return parse_documents(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}
+        except OSError:
+            self.problem(variable, f"{path} cannot be read.")
+        except ValueError as error:
+            self.problem(variable, f"{path}: {error}")
+        return {}
 
     def brands(self, variable: str) -> dict[str, dict[str, str]]:
         """Brands by their keys: docs/brands.md."""

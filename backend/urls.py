@@ -23,4 +23,6 @@ if settings.GRAPHIQL:
 else:
     urlpatterns.append(path("", RedirectView.as_view(pattern_name="account_recovery:reset")))
 if settings.DEBUG:
-    urlpatterns.append(path("inbox/", include("django_mail_preview.urls")))
+    from backend.inbox import inbox  # its package is there in development alone
+
+    urlpatterns += [path("inbox.json", inbox, name="inbox"), path("inbox/", include("django_mail_preview.urls"))]

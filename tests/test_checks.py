@@ -110,6 +110,7 @@ def test_settings_as_they_should_be_are_told_nothing(proper: Any) -> None:
         ({"FRONTEND_RESET_URL": "https://app.example.com/#/reset?tab=2"}, ["E012"]),
         ({"FRONTEND_RESET_URL": "https://app.example.com/#/a#/b"}, ["E012"]),
         ({"RETENTION_DAYS": 13}, ["E017"]),
+        ({"TEST_CODES": {"e2e@example.com": "424242"}}, ["E019"]),
         ({"RETENTION_DAYS": 14}, []),
         ({"RETENTION_DAYS": 0}, []),
         ({"MAIL_LEASE_SECONDS": 60}, ["W001"]),

@@ -37,6 +37,8 @@ BAD = {
     "SUPPORT_EMAIL": "ask us",
     "BRAND_LOGO": "logo.png",
     "BRAND_COLOR": "#ffcc00",
+    "TRUSTED_DOCUMENTS": "/nonexistent/manifest.json",
+    "TEST_CODES": '{"e2e@example.com": 424242}',
     "BRANDS": '{"shop": {"nmae": "Shop"}}',
     "PORT": "eighty",
     "WORKERS": "0",

@@ -32,7 +32,7 @@ from strawberry.types import ExecutionResult
 
 from ..conf import AWAY_SECONDS, MAX_BODY
 from ..recovery import live
-from . import streams
+from . import streams, trusted
 from .documents import PreparedDocument, prepare
 from .failures import RATE_LIMITED, UNAVAILABLE
 from .fields import handle_taking_fields
@@ -52,6 +52,7 @@ MAX_JSON_DEPTH = 64
 STATUSES = {RATE_LIMITED: 429, UNAVAILABLE: 503}
 """Of errors that are answered without `data`, by their `code`: whoever overlooked one would take its null for a handle
 that was never issued."""
+PARAMETERS = ("query", "documentId", "operationName", "variables", "extensions")
 ONLY_POST = {"Allow": "POST"}
 _STRICT_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
@@ -200,9 +201,10 @@ def _from_body(request: HttpRequest) -> Parameters:
 
 
 def _from_url(query_string: QueryDict) -> Parameters:
-    if any(len(query_string.getlist(name)) > 1 for name in ("query", "operationName", "variables", "extensions")):
+    if any(len(query_string.getlist(name)) > 1 for name in PARAMETERS):
         raise RequestRefused(400, "Each parameter may be given once.")
-    data: dict[str, Any] = {name: query_string[name] for name in ("query", "operationName") if name in query_string}
+    texts = ("query", "documentId", "operationName")
+    data: dict[str, Any] = {name: query_string[name] for name in texts if name in query_string}
     for name in ("variables", "extensions"):
         if query_string.get(name):
             data[name] = _load(str(query_string[name]).encode())
@@ -212,9 +214,17 @@ def _from_url(query_string: QueryDict) -> Parameters:
 def _parameters(data: dict[str, Any]) -> Parameters:
     query, name, variables = data.get("query"), data.get("operationName"), data.get("variables")
     extensions = data.get("extensions")
-    if query is None and isinstance(extensions, dict) and "persistedQuery" in extensions:
+    document_id = data.get("documentId")
+    if not isinstance(document_id, str | None):
+        raise RequestRefused(400, "The parameter documentId must be a string.")
+    if query is None and document_id is None and isinstance(extensions, dict) and "persistedQuery" in extensions:
         # Whoever sends a hash alone sends the text as well, once it is told so in these words.
         raise NotExecuted("persisted query", (_no_persisted_queries(),))
+    if isinstance(query, str | None):
+        try:
+            query = trusted.text_of(query, document_id)
+        except trusted.NotTrusted as refused:
+            raise RequestRefused(400, str(refused)) from None
     if not isinstance(query, str) or not query.strip():
         raise RequestRefused(400, "The parameter query must be a string that holds a GraphQL document.")
     if not isinstance(name, str | None):

@@ -1,5 +1,7 @@
 // The API, as any frontend could use it: one function for each operation, which returns what the union holds.
 
+import * as operations from "./operations.js";
+
 /** There was no answer: the network is gone, or the server is. `requestId` names the request in the server's log. */
 export class Unanswered extends Error {
   constructor(requestId = "") {
@@ -7,10 +9,6 @@ export class Unanswered extends Error {
     this.requestId = requestId;
   }
 }
-
-const SHOWN = "{ requestId status matchPhrase expiresAt resendAvailableAt pollAfterSeconds }";
-const RESET = `reset ${SHOWN}`;
-const ERROR = "__typename ... on Error { message } ... on RateLimitedError { retryAfter }";
 
 /** How far the server's clock is ahead of this one, in milliseconds. */
 export let skew = 0;
@@ -34,35 +32,21 @@ async function ask(query, variables) {
   throw new Unanswered(response.headers.get("X-Request-ID") ?? "");
 }
 
-function mutation(name, success) {
-  const kind = name[0].toUpperCase() + name.slice(1);
-  const query = `mutation Page($input: ${kind}Input!) { ${name}(input: $input) { ${ERROR} ${success} } }`;
-  return async (input) => (await ask(query, { input }))[name];
+/** A mutation by its text; the function returns what the union of its one field holds. */
+function mutation(text) {
+  return async (input) => Object.values(await ask(text, { input }))[0];
 }
 
-export const requestReset = mutation(
-  "requestPasswordReset",
-  `... on RequestPasswordResetSuccess { ${RESET} }`,
-);
-export const sendAgain = mutation("resendPasswordResetCode", `... on ResendPasswordResetCodeSuccess { ${RESET} }`);
-export const verify = mutation(
-  "verifyPasswordResetCode",
-  "... on VerifyPasswordResetCodeSuccess { resetToken } ... on InvalidCodeError { attemptsLeft }",
-);
-export const setPassword = mutation(
-  "resetPassword",
-  "... on PasswordRejectedError { violations { code message } }",
-);
-export const checkToken = mutation("checkResetToken", "... on CheckResetTokenSuccess { expiresAt }");
-export const checkPassword = mutation(
-  "checkPassword",
-  "... on CheckPasswordSuccess { score } ... on PasswordRejectedError { violations { code message } }",
-);
-export const report = mutation("reportPasswordReset", "... on ReportPasswordResetSuccess { cancelled freshLink }");
+export const requestReset = mutation(operations.REQUEST);
+export const sendAgain = mutation(operations.SEND_AGAIN);
+export const verify = mutation(operations.VERIFY);
+export const setPassword = mutation(operations.SET_PASSWORD);
+export const checkToken = mutation(operations.CHECK_TOKEN);
+export const checkPassword = mutation(operations.CHECK_PASSWORD);
+export const report = mutation(operations.REPORT);
 
 export async function status(requestId) {
-  const query = `query Page($id: ID!) { passwordResetStatus(requestId: $id) ${SHOWN} }`;
-  return (await ask(query, { id: requestId })).passwordResetStatus;
+  return (await ask(operations.STATUS, { requestId })).passwordResetStatus;
 }
 
 /**
@@ -70,12 +54,11 @@ export async function status(requestId) {
  * @see https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
  */
 export async function* changes(requestId, signal) {
-  const query = `subscription Page($id: ID!) { passwordResetStatusChanged(requestId: $id) ${SHOWN} }`;
   const response = await fetch(document.querySelector("main").dataset.endpoint, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
     credentials: "omit",
-    body: JSON.stringify({ query, variables: { id: requestId } }),
+    body: JSON.stringify({ query: operations.CHANGES, variables: { requestId } }),
     signal,
   });
   if (!response.ok) return;
@@ -96,7 +79,7 @@ let asked = null;
 
 /** The policy, which stays as it is and is asked for once; null while nobody answers. */
 export async function policy() {
-  asked ??= ask("query Page { passwordPolicy { codeLength minPasswordLength checklist { text codes } } }");
+  asked ??= ask(operations.POLICY);
   try {
     return (await asked).passwordPolicy;
   } catch {
