@@ -661,7 +661,7 @@ def test_where_only_trusted_documents_are_run_the_page_works(
     page = visit.open(path_of(letter.token))
     choose(page, NEW_PASSWORD)
     reads(page, "Password changed")
-    ask_on(visit)
+    ask_on(visit, "grace@example.com")
 
 
 # --- Live status -----------------------------------------------------------------------------------------------------
