@@ -315,13 +315,18 @@ class Front:
         try:
             await send(start)
             del start
-            while not over.done() and loop.time() < ends:
+            while loop.time() < ends:
                 if chunk is None:
                     chunk = asyncio.ensure_future(anext(stream.chunks, None))
                 waiting: set[asyncio.Future[Any]] = {chunk, over}
                 await asyncio.wait(waiting, timeout=stream.heartbeat, return_when=asyncio.FIRST_COMPLETED)
+                if over.done():
+                    break
                 block: bytes | None = stream.beat
                 if chunk.done():
+                    if failure := chunk.exception():
+                        logger.error("a stream failed", exc_info=failure)
+                        break
                     block, chunk = chunk.result(), None
                 if block is None:
                     break

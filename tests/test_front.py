@@ -6,7 +6,7 @@ import asyncio
 import io
 import resource
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -449,3 +449,97 @@ def test_a_websocket_is_turned_away() -> None:
 
     asyncio.run(Front(echo, 1)({"type": "websocket"}, wait_for_ever, send))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close"}]
+
+
+# --- Streams ---------------------------------------------------------------------------------------------------------
+
+
+class Streaming:
+    """A response that goes on: what it says, and whether it was closed."""
+
+    beat, heartbeat, life = b": beat\n", 0.01, 5.0
+
+    def __init__(self, says: Callable[[], AsyncGenerator[bytes, None]], **facts: float) -> None:
+        vars(self).update(facts)
+        self.closed: list[str] = []
+        self.chunks = self._noted(says())
+
+    async def _noted(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            self.closed.append("chunks")
+
+    def close(self) -> None:
+        self.closed.append("response")
+
+
+def streaming(response: Streaming) -> Any:
+    def handler(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return response
+
+    return handler
+
+
+async def says_two() -> AsyncGenerator[bytes, None]:
+    yield b"one\n"
+    yield b"two\n"
+
+
+async def says_one_and_waits() -> AsyncGenerator[bytes, None]:
+    yield b"one\n"
+    await wait_for_ever()
+
+
+async def fails() -> AsyncGenerator[bytes, None]:
+    yield b"one\n"
+    raise ValueError("hunter2")
+
+
+def test_a_stream_is_sent_to_its_end_and_its_request_is_over_before() -> None:
+    response = Streaming(says_two)
+    assert ask(Exchange(), streaming(response)).body == b"one\ntwo\n"
+    assert response.closed == ["response", "chunks"]
+
+
+def test_a_stream_that_says_nothing_beats_and_does_not_live_for_ever() -> None:
+    response = Streaming(says_one_and_waits, life=0.1)
+    first, *beats = ask(Exchange(), streaming(response)).body.splitlines()
+    assert first == b"one"
+    assert set(beats) == {b": beat"}
+    assert response.closed == ["response", "chunks"]
+
+
+def test_a_stream_ends_when_its_client_leaves() -> None:
+    response = Streaming(says_one_and_waits, heartbeat=WAIT, life=WAIT)
+    exchange = Exchange(method="GET", headers=[], pieces=[], then=leave)
+    assert ask(exchange, streaming(response)).status == 200
+    assert response.closed == ["response", "chunks"]
+
+
+def test_all_streams_end_when_the_server_stops() -> None:
+    responses = [Streaming(says_one_and_waits, heartbeat=WAIT, life=WAIT) for _ in range(3)]
+
+    async def stop() -> None:
+        application = Front(
+            lambda environ, start: streaming(responses[int(environ["QUERY_STRING"])])(environ, start), 2
+        )
+        exchanges = [Exchange(query=str(number).encode()) for number in range(3)]
+        serving = [asyncio.create_task(each.through(application)) for each in exchanges]
+        while not all(each.body for each in exchanges):
+            await asyncio.sleep(0.01)
+        application.end_streams()
+        await asyncio.wait_for(asyncio.gather(*serving), WAIT)
+        assert not application._streams
+        application._pool.shutdown()
+
+    asyncio.run(stop())
+    assert [each.closed for each in responses] == [["response", "chunks"]] * 3
+
+
+def test_a_stream_that_fails_ends_and_leaves_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    response = Streaming(fails)
+    assert ask(Exchange(), streaming(response)).body == b"one\n"
+    assert [record.getMessage() for record in caplog.records if record.name == "backend.front"] == ["a stream failed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated, cast
 
 import strawberry
@@ -185,8 +186,9 @@ class Subscription:
         record = await live.in_a_thread(find)
         if record is None:
             raise unknown_request()
-        # A stream may live for long, and has no more use for them: they are half of its memory.
-        info.context.request = info.context.response = None
+        with suppress(AttributeError):  # a project's own context may be frozen
+            # A stream may live for long, and has no more use for them: they are much of its memory.
+            info.context.request = info.context.response = None
         try:
             async for changed in live.changes(record, client.ip):
                 forget_what_was_shown(changed)
