@@ -15,6 +15,7 @@ from tests import browser
 from tests.browser import Visit
 from tests.conftest import API, Letter
 from tests.test_examples import EXAMPLES, name_of
+from tests.test_reset_page import faults
 
 pytestmark = pytest.mark.browser
 chromium, visit = browser.chromium, browser.visit
@@ -148,6 +149,9 @@ def test_where_no_stream_can_be_had_the_tab_says_what_to_do(graphiql: GraphiQL, 
 def test_there_are_links_to_what_else_there_is(graphiql: GraphiQL) -> None:
     links = graphiql.page.get_by_role("navigation", name="Elsewhere").get_by_role("link")
     assert [link.get_attribute("href") for link in links.all()] == ["/reset/", "/admin/"]
+    for colours in ("light", "dark"):
+        graphiql.page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+        assert faults(graphiql.page, ".elsewhere") == []
 
 
 def test_a_tab_that_is_run_at_once_runs_its_own_operation(graphiql: GraphiQL, visit: Visit) -> None:
