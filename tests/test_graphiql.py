@@ -150,7 +150,7 @@ def test_there_are_links_to_what_else_there_is(graphiql: GraphiQL) -> None:
     links = graphiql.page.get_by_role("navigation", name="Elsewhere").get_by_role("link")
     assert [link.get_attribute("href") for link in links.all()] == ["/reset/", "/admin/"]
     for colours in ("light", "dark"):
-        graphiql.page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+        graphiql.page.emulate_media(color_scheme=colours)
         assert faults(graphiql.page, ".elsewhere") == []
 
 
