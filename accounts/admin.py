@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 MOST_ERASED = 20
 """People whose resets are erased at once: each is a transaction, and few are erased by mistake."""
+MOST_AT_ONCE = 100
+"""Resets that an action takes, as many as a page shows: "select all" means every row that matches, millions perhaps."""
 MOST_LISTED = 10_000
 """Rows that a list has pages for."""
 RECORD_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
@@ -247,11 +249,18 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
     def has_erase_permission(self, request: HttpRequest) -> bool:
         return _may(request, "erase_person")
 
+    def _few(self, request: HttpRequest, queryset: QuerySet[ForgetPassword], most: int) -> list[ForgetPassword]:
+        """The resets that were ticked; none, and a word about it, where they are too many to be meant one by one."""
+        if len(records := list(queryset.order_by("pk")[: most + 1])) <= most:
+            return records
+        self.message_user(request, f"Choose {most} at the most at a time: nothing was done.", messages.WARNING)
+        return []
+
     @admin.action(description="Send the email again", permissions=["send_again"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
         """What the holder could do, within the same limits. What stands in the way of one stops none of the others."""
         sent = 0
-        for record in queryset.order_by("pk"):
+        for record in self._few(request, queryset, MOST_AT_ONCE):
             try:
                 support.send_again(record, request.user.get_username())
                 sent += 1
@@ -261,7 +270,8 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
 
     @admin.action(description="Cancel: codes stop working, emailed links go on", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
-        cancelled = sum(support.cancel(record, request.user.get_username()) for record in queryset.order_by("pk"))
+        by, few = request.user.get_username(), self._few(request, queryset, MOST_AT_ONCE)
+        cancelled = sum(support.cancel(record, by) for record in few)
         self.message_user(request, f"Resets that are cancelled: {cancelled}.", messages.SUCCESS)
 
     @admin.action(description="Try dead emails again", permissions=["mail_again"])
@@ -273,14 +283,14 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
 
     @admin.action(description="End: neither code nor link works any more", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> None:
-        ended = sum(support.end(record, request.user.get_username()) for record in queryset.order_by("pk"))
+        by, few = request.user.get_username(), self._few(request, queryset, MOST_AT_ONCE)
+        ended = sum(support.end(record, by) for record in few)
         self.message_user(request, f"Resets that are ended: {ended}.", messages.SUCCESS)
 
     @admin.action(description="Erase all resets of these people", permissions=["erase"])
     def erase(self, request: HttpRequest, queryset: QuerySet[ForgetPassword]) -> HttpResponse | None:
         """Delete what is known of the people of these resets, once that is confirmed; it cannot be undone."""
-        if len(records := list(queryset[: MOST_ERASED + 1])) > MOST_ERASED:
-            self.message_user(request, f"Erase the resets of {MOST_ERASED} people at a time.", messages.WARNING)
+        if not (records := self._few(request, queryset, MOST_ERASED)):
             return None
         if "confirmed" not in request.POST:
             context = {

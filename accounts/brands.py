@@ -117,8 +117,10 @@ def every() -> list[Brand]:
 
 
 def _made(key: str, **given: str) -> Brand:
-    given.setdefault("reset_url", f"{conf.PUBLIC_URL}{own_page(key)}")
-    given.setdefault("sender", _renamed(str(settings.DEFAULT_FROM_EMAIL), given["name"]))
+    if "reset_url" not in given:
+        given["reset_url"] = f"{conf.PUBLIC_URL}{own_page(key)}"
+    if "sender" not in given:
+        given["sender"] = _renamed(str(settings.DEFAULT_FROM_EMAIL), given["name"])
     if "color" in given:
         given["color"] = given["color"].lower()
     return Brand(key=key, **given)

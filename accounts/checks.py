@@ -227,12 +227,16 @@ def check_public_url() -> Found:
 
 def check_page() -> Found:
     """E013: a mailed link needs a page to lead to, and that page the endpoint."""
-    if conf.FRONTEND_RESET_URL:
+    if conf.FRONTEND_RESET_URL and all("reset_url" in brand for brand in conf.BRANDS.values()):
         return
     includes = 'path("recovery/", include("account_recovery.urls"))'
     names = 'path("graphql/", GraphQLView.as_view(schema=schema), name="graphql")'
     for missing, find, hint in (
-        ("FRONTEND_RESET_URL is not set, and no other page is there.", own_page, f"Set it, or write {includes}."),
+        (
+            "FRONTEND_RESET_URL, or the reset_url of a brand, is not set, and no other page is there.",
+            own_page,
+            f"Set it, or write {includes}.",
+        ),
         ("No URL is called `graphql`, which the app's own page asks.", partial(reverse, "graphql"), f"Write {names}."),
     ):
         try:

@@ -96,7 +96,7 @@ def facts(now: datetime) -> dict[str, Any]:
 
 
 def _last_day(now: datetime) -> list[Slot]:
-    begins = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+    begins = timezone.localtime(now).replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
     return _filled(figures.hours(begins, now), begins, timedelta(hours=1), 24)
 
 

@@ -91,7 +91,9 @@ def erase_of(record: ForgetPassword) -> dict[str, int]:
 def _erase(digests: Collection[str], accounts: Collection[Any]) -> dict[str, int]:
     with transaction.atomic(using=_database()):
         resets = ForgetPassword.objects.filter(Q(email_digest__in=digests) | Q(user_id__in=accounts))
-        _, deleted = resets.delete()
+        # Locked first, and in this order, as whatever else holds several: nothing is added to them any more.
+        held = list(resets.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+        _, deleted = ForgetPassword.objects.filter(pk__in=held).delete()
         _, budgets = GuessBudget.objects.filter(email_digest__in=digests).delete()
     rows = deleted | budgets
     return {str(model._meta.verbose_name_plural): rows.get(model._meta.label, 0) for model in _ABOUT_PEOPLE}

@@ -124,6 +124,7 @@ class Front:
         self._free = asyncio.Semaphore(threads)
         self._in_hand = 0
         self._left_for_bodies = BODIES
+        self._stopping = False
         self._streams: set[asyncio.Task[None]] = set()
         """For each stream what waits for its client to leave; cancelled, it ends the stream as well."""
 
@@ -164,6 +165,7 @@ class Front:
 
     def end_streams(self) -> None:
         """End every stream. Its client opens another one, which another process will have."""
+        self._stopping = True
         for over in self._streams:
             over.cancel()
 
@@ -311,6 +313,8 @@ class Front:
         ends = loop.time() + stream.life
         over = asyncio.create_task(disconnected(receive))
         self._streams.add(over)
+        if self._stopping:
+            over.cancel()
         chunk: asyncio.Future[bytes | None] | None = None
         try:
             await send(start)

@@ -178,6 +178,17 @@ def test_a_page_over_plain_http_is_told(settings: Any) -> None:
     assert "The reset_url of shop in BRANDS is plain HTTP." in [each.msg for each in found]
 
 
+def test_a_brand_with_a_page_of_its_own_needs_no_page_of_ours(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.hosts.without_pages"
+    settings.FRONTEND_RESET_URL = "https://app.example.com/reset"
+    settings.BRANDS = {"shop": {"name": "Shop", "reset_url": "https://shop.example.com/forgot"}}
+    assert brands.of("shop").reset_url == "https://shop.example.com/forgot"
+    assert "Shop" in context_words()
+    assert [found.id for found in run_checks(tags=["compatibility"])] == []
+    settings.BRANDS = {"shop": {"name": "Shop"}}
+    assert [found.id for found in run_checks(tags=["compatibility"])] == ["account_recovery.E013"]
+
+
 # --- Colors ----------------------------------------------------------------------------------------------------------
 
 

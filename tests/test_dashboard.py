@@ -95,6 +95,14 @@ def test_every_hour_and_day_has_a_bar_also_one_without_a_reset(user: Any) -> Non
     assert month.bars[0].title == "Jan 31: 1 asked for, 0 completed"
 
 
+def test_no_hour_is_lost_where_clocks_stand_at_the_half_hour(user: Any, settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Kolkata"  # where it is 18:00
+    for hours in range(23):
+        asked(timedelta(hours=hours, minutes=-1), user=user)
+    now = NOW + timedelta(minutes=5)
+    assert funnel(dashboard.facts(now), 0)[0] == 23
+
+
 def test_the_wait_is_from_the_request_to_the_mail_server(user: Any) -> None:
     for seconds in (5, 6, 30, 300, 301):
         record = asked(timedelta(hours=1), user=user)

@@ -539,6 +539,19 @@ def test_all_streams_end_when_the_server_stops() -> None:
     assert [each.closed for each in responses] == [["response", "chunks"]] * 3
 
 
+def test_a_stream_that_begins_after_the_signal_ends_at_once() -> None:
+    response = Streaming(says_one_and_waits, heartbeat=WAIT, life=WAIT)
+
+    async def stop() -> None:
+        application = Front(streaming(response), 1)
+        application.end_streams()
+        await asyncio.wait_for(Exchange().through(application), WAIT)
+        application._pool.shutdown()
+
+    asyncio.run(stop())
+    assert response.closed == ["response", "chunks"]
+
+
 def test_a_stream_that_fails_ends_and_leaves_a_line(caplog: pytest.LogCaptureFixture) -> None:
     response = Streaming(fails)
     assert ask(Exchange(), streaming(response)).body == b"one\n"

@@ -207,6 +207,86 @@ def test_there_is_room_for_so_many(
     asyncio.run(fill())
 
 
+def test_who_comes_while_the_database_is_asked_is_not_told_that_it_is_over(asked: ForgetPassword, api: API) -> None:
+    other = verbs.status(api.request("late@example.com")["requestId"], Asker(IP))
+    assert other
+    late: list[Any] = []
+
+    async def hold() -> list[Any]:
+        first, second = live.changes(asked, IP), live.changes(other, IP)
+        await anext(first)
+
+        def look(pks: Any) -> Any:
+            asyncio.run_coroutine_threadsafe(enter(), loop).result(5)
+            return [(pk, "QUEUED", 0, 0, False, None, None, None, asked.mail_asked_at, None, None, None) for pk in pks]
+
+        async def enter() -> None:
+            await anext(second)
+
+        loop = asyncio.get_running_loop()
+        watchers = live.Watchers.of_this_loop()
+        keys = {pk: tuple(watches) for pk, watches in watchers._watches.items()}
+        rows = await live._in(live._looking, partial(look, tuple(keys)))
+        waiting = asyncio.ensure_future(anext(second, "over"))
+        await asyncio.sleep(0)
+        watchers.look(rows, keys)
+        await asyncio.sleep(0.01)
+        late.append(waiting.done())
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await first.aclose()  # type: ignore[attr-defined]
+        return late
+
+    assert asyncio.run(hold()) == [False]
+
+
+def test_few_may_wait_for_their_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "close_old_connections", lambda: None)
+    gate = threading.Event()
+
+    async def crowd() -> list[Any]:
+        calls = [asyncio.create_task(live.begin(lambda: gate.wait(10))) for _ in range(live.MOST_BEGINNERS + 5)]
+        await asyncio.sleep(0.05)
+        refused = [call.exception() for call in calls if call.done()]
+        gate.set()
+        await asyncio.wait(calls)
+        return refused
+
+    refused = asyncio.run(crowd())
+    assert len(refused) == 5
+    assert all(isinstance(each, RateLimited) for each in refused)
+    assert live._beginners == 0
+
+
+def test_an_ipv6_customer_cannot_take_all_the_room(asked: ForgetPassword) -> None:
+    async def fill() -> int:
+        watchers = live.Watchers()
+        for taken in range(live.MOST):
+            try:
+                watchers.enter(asked, f"2001:db8:0:{taken % 256:x}::1")
+            except RateLimited:
+                return taken
+        return live.MOST
+
+    assert asyncio.run(fill()) == 3 * live.MOST_PER_CLIENT
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_a_refusal_is_in_the_language_of_the_request_and_logged_with_its_id(
+    api: API, settings: Any, caplog: Any, language: str, transactional_db: None
+) -> None:
+    settings.DEBUG = True
+    settings.THROTTLE_STATUS_PER_HANDLE = "1/hour"
+    handle = api.request()["requestId"]
+    api.status(handle)
+    body = {"query": WATCH, "variables": {"id": handle}}
+    answer = api.post(body, accept="text/event-stream", **{"accept-language": language})
+    event, _ = told(b"".join(answer.streaming_content).decode())
+    assert ("Too" in event["errors"][0]["message"] or "You" in event["errors"][0]["message"]) is (language == "en")
+    line = next(each for each in caplog.records if "passwordResetStatusChanged" in str(each.msg))
+    assert line.levelname == "WARNING"
+
+
 # --- Over HTTP -------------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +440,18 @@ def test_streams_keep_no_thread_and_end_with_the_server(site: Site) -> None:
             each.reading.join(10)
             assert not each.reading.is_alive()
             assert not each.tells("complete")
+
+
+@processes
+def test_a_refusal_of_a_stream_is_in_the_language_of_its_client(site: Site) -> None:
+    with site.serving(workers=1) as server:
+        headers = {**PROXIED, "Accept": "text/event-stream", "Accept-Language": "de"}
+        body = {"query": WATCH, "variables": {"id": "A" * 43}}
+        answer = requests.post(f"{server.url}/graphql/", json=body, headers=headers, timeout=30)
+        assert "gibt es nicht" in told(answer.content.decode())[0]["errors"][0]["message"]
+        line = next(each for each in server.log.read_text().splitlines() if "passwordResetStatusChanged" in each)
+        assert json.loads(line)["request_id"] == answer.headers["X-Request-ID"]
+        assert json.loads(line)["client"] == "203.0.113.7"
 
 
 @processes

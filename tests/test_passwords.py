@@ -301,10 +301,10 @@ def test_each_rule_of_ours_has_its_own_code_and_reason(api: API) -> None:
 
 
 def test_the_reason_is_in_the_language_of_the_one_who_asks(api: API, settings: Any) -> None:
-    """Nothing is translated before the request is there. Our own sentences have no German yet; Django's have."""
+    """Nothing is translated before the request is there."""
     settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
-    assert "zu kurz" in reasons(api, "kurz", language="de")["password_too_short"]
-    assert "too short" in reasons(api, "kurz", language="en")["password_too_short"]
+    assert "mindestens 15 Zeichen" in reasons(api, "kurz", language="de")["password_too_short"]
+    assert "at least 15 characters" in reasons(api, "kurz", language="en")["password_too_short"]
 
 
 def test_no_sentence_of_the_policy_is_fixed_when_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from accounts import retention
+from accounts import admin, retention
 from accounts.choices import EventKind, Mail, State, Status
 from accounts.models import ForgetPassword, GuessBudget, PasswordResetEvent
 from accounts.recovery import support, verbs
@@ -122,6 +122,31 @@ def test_what_is_over_is_not_sent_again(desk: Client, clerk: Any, sent: Any, pos
     assert post.deliver() == []
 
 
+def test_what_was_link_alone_stays_so_for_nobody_has_a_page_for_a_code(
+    desk: Client, clerk: Any, user: Any, post: PostOffice, later: Any
+) -> None:
+    record = support.start("ada@example.com", "clerk")
+    post.deliver()
+    allow(clerk, "send_again")
+    later(minutes=2)
+    record.refresh_from_db()
+    act(desk, "send_again", record)
+    letter = post.deliver_one()
+    assert (letter.code, len(letter.tokens)) == ("", 1)
+
+
+@pytest.mark.parametrize("action", ["send_again", "cancel", "end"])
+def test_all_that_match_are_not_what_was_meant(
+    desk: Client, clerk: Any, sent: Any, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(admin, "MOST_AT_ONCE", 0)
+    allow(clerk, ACTS[action])
+    record, _ = sent
+    page = act(desk, action, record, select_across="1")
+    assert "Choose 0 at the most at a time: nothing was done." in page
+    assert last_line(record)[0] == "MAILED"
+
+
 # --- Cancelling and ending -------------------------------------------------------------------------------------------
 
 
@@ -213,7 +238,7 @@ def test_few_are_erased_at_a_time(desk: Client, clerk: Any, db: None) -> None:
     many = [ForgetPassword(email_digest=f"{number}") for number in range(21)]
     for each in many:
         each.save(force_insert=True)
-    assert "Erase the resets of 20 people at a time." in act(desk, "erase", *many, confirmed="yes")
+    assert "Choose 20 at the most at a time: nothing was done." in act(desk, "erase", *many, confirmed="yes")
     assert ForgetPassword.objects.count() == 21
 
 

@@ -37,6 +37,15 @@ def test_a_document_is_run_by_its_id_or_by_its_own_text(api: API, trusting: None
     assert api.http.get("/graphql/", {"documentId": "policy"}).json()["data"]
 
 
+@pytest.mark.parametrize("stored", ["f00", "sha256:f00"])
+def test_a_link_for_persisted_queries_is_answered_by_the_hash(api: API, settings: Any, db: None, stored: str) -> None:
+    settings.TRUSTED_DOCUMENTS = {stored: POLICY}
+    body = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "f00"}}}
+    assert api.post(body).json() == {"data": {"passwordPolicy": {"codeLength": 6}}}
+    unknown = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "bar"}}}
+    assert api.post(unknown).json()["errors"][0]["message"] == "PersistedQueryNotSupported"
+
+
 @pytest.mark.parametrize("query", [POLICY + " ", "{ __typename }", "mutation { x }", "nonsense"])
 def test_any_other_text_is_refused(api: API, trusting: None, query: str) -> None:
     assert told(api, {"query": query}) == (
@@ -56,6 +65,14 @@ def test_any_other_text_is_refused(api: API, trusting: None, query: str) -> None
 )
 def test_an_odd_id_is_told_so(api: API, trusting: None, body: dict[str, Any], message: str) -> None:
     assert told(api, body) == (400, message)
+
+
+def test_another_view_of_the_schema_runs_no_other_text_either(trusting: None) -> None:
+    refused = schema.execute_sync("{ __typename }")
+    assert refused.errors
+    assert "Only trusted documents" in refused.errors[0].message
+    allowed = schema.execute_sync(POLICY)
+    assert "trusted" not in str(allowed.errors)
 
 
 def test_without_a_manifest_no_id_is_known(api: API, db: None) -> None:

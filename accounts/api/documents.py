@@ -32,6 +32,7 @@ from strawberry.types import ExecutionResult
 
 from ..conf import conf
 from .fields import handle_taking_fields, secret_checking_fields
+from .trusted import REFUSAL, is_trusted
 
 MAX_TOKENS = 1000
 MAX_DEPTH = 15
@@ -126,6 +127,8 @@ class PreparedDocuments(SchemaExtension):
 
     def on_parse(self) -> Iterator[None]:
         context = self.execution_context
+        if not is_trusted(context.query or ""):
+            raise GraphQLError(REFUSAL)
         prepared = prepare(context.schema, context.query or "")
         if prepared.document is None:
             raise prepared.errors[0]

@@ -183,7 +183,10 @@ class Subscription:
                 info, {"request_id": request_id}, lambda: verbs.status(request_id, client), tells_of_limits=False
             )
 
-        record = await live.in_a_thread(find)
+        try:
+            record = await live.begin(find)
+        except RateLimited as refused:
+            raise limited(refused) from None
         if record is None:
             raise unknown_request()
         with suppress(AttributeError):  # a project's own context may be frozen

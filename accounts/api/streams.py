@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
+from django.utils import translation
 from strawberry.http.streaming import SSETransport
 
 EVENT_STREAM = "text/event-stream"
@@ -32,7 +33,7 @@ class EventStream(StreamingHttpResponse):
     beat, heartbeat, life = BEAT, HEARTBEAT, LIFE
 
     def __init__(self, results: AsyncGenerator[dict[str, Any]], request: HttpRequest) -> None:
-        self.chunks = _chunks(results, contextvars.copy_context())
+        self.chunks = _chunks(results, contextvars.copy_context(), translation.get_language())
         content: Any = (
             _beating(self.chunks) if isinstance(request, ASGIRequest) else _in_this_thread(_beating(self.chunks))
         )
@@ -47,9 +48,19 @@ def once(body: dict[str, Any]) -> str:
     return _events.encode_next(body, json.dumps) + _events.encode_complete()  # type: ignore[arg-type]
 
 
-async def _chunks(results: AsyncGenerator[dict[str, Any]], context: contextvars.Context) -> AsyncGenerator[bytes]:
-    """The events of a subscription. It begins in the context of the request: its language, and its id in the log."""
-    first = asyncio.get_running_loop().create_task(_next(results), context=context)
+async def _chunks(
+    results: AsyncGenerator[dict[str, Any]], context: contextvars.Context, language: str | None
+) -> AsyncGenerator[bytes]:
+    """The events of a subscription. It begins in the context of the request, which has its id for the log.
+
+    Its language does not come along by itself: Django keeps that to the thread which has chosen it.
+    """
+
+    async def begin() -> Any:
+        with translation.override(language):
+            return await _next(results)
+
+    first = asyncio.get_running_loop().create_task(begin(), context=context)
     try:
         result = await first
         del first, context

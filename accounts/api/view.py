@@ -217,6 +217,8 @@ def _parameters(data: dict[str, Any]) -> Parameters:
     document_id = data.get("documentId")
     if not isinstance(document_id, str | None):
         raise RequestRefused(400, "The parameter documentId must be a string.")
+    if query is None and document_id is None:
+        document_id = trusted.id_of(extensions)
     if query is None and document_id is None and isinstance(extensions, dict) and "persistedQuery" in extensions:
         # Whoever sends a hash alone sends the text as well, once it is told so in these words.
         raise NotExecuted("persisted query", (_no_persisted_queries(),))

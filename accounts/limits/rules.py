@@ -303,11 +303,12 @@ def _resends_to(email_digest: str) -> list[Window]:
 
 def _client_windows(kind: str, rate: str, ip: str) -> list[Window]:
     """The windows of a client: one for an IPv4 address, one for each network of an IPv6 address."""
-    return [_window(rate, kind, network, growth) for network, growth in _networks(ip)]
+    return [_window(rate, kind, network, growth) for network, growth in networks(ip)]
 
 
 @lru_cache(1024)
-def _networks(ip: str) -> tuple[tuple[str, int], ...]:
+def networks(ip: str) -> tuple[tuple[str, int], ...]:
+    """Whom a client is counted as, each with how much more that may have than a single client: see IPV6_GROWTH."""
     address = ipaddress.ip_address(ip)
     if address.version == 4:
         return ((ip, 1),)

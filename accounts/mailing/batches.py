@@ -304,7 +304,9 @@ def _behind(record: ForgetPassword) -> timedelta:
 
 
 def _may_carry_a_code(record: ForgetPassword, spent: Spent) -> bool:
-    return record.mail_due == Mail.CODE and record.attempts_left(spent, timezone.now()) > 0
+    """Whether there is a page to type a code into, and it would be compared."""
+    has_a_page = not record.by_support and record.fresh_link_for_id is None
+    return has_a_page and record.mail_due == Mail.CODE and record.attempts_left(spent, timezone.now()) > 0
 
 
 def _backoff(attempts: int) -> timedelta:

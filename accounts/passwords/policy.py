@@ -133,6 +133,14 @@ def context_words(user: Any = None) -> frozenset[str]:
     return frozenset(part for part in parts if len(part) >= MIN_WORD)
 
 
+class MinimumLengthValidator(password_validation.MinimumLengthValidator):
+    """Django's, which says what it wants in the words of the rule: those are translated where its refusal is not."""
+
+    def validate(self, password: str, user: Any = None) -> None:
+        if len(password) < self.min_length:
+            raise ValidationError(self.get_help_text(), code="password_too_short")
+
+
 class MaximumLengthValidator:
     """Bounds the work of hashing; far above any length that a person or a password manager would choose."""
 

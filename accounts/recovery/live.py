@@ -7,10 +7,10 @@ one `Watchers` for its event loop. Nobody is told through it what `passwordReset
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextvars
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -22,12 +22,13 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import close_old_connections
 from django.http import HttpRequest
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
 from ..choices import Status
 from ..conf import STREAMS
 from ..exceptions import RateLimited
+from ..limits import rules
 from ..metrics import REFUSALS
 from ..models import ForgetPassword, Spent
 from ..records import WATCHED, watched
@@ -39,7 +40,10 @@ TICK = 1.0
 MOST = 4_000
 """Watchers of a process."""
 MOST_PER_CLIENT = 20
-"""Watchers that a client may have in a process; whoever has more asks for the status instead."""
+"""Watchers that a client may have in a process; whoever has more asks for the status instead. An IPv6 client's networks
+may have more, as docs/limits.md says."""
+MOST_BEGINNERS = 64
+"""Clients of a process that wait for their first answer."""
 BUSY_SECONDS = 60
 """When a client may try again that found no room."""
 OVER = {Status.COMPLETED, Status.CANCELLED}
@@ -47,8 +51,9 @@ OVER = {Status.COMPLETED, Status.CANCELLED}
 T = TypeVar("T")
 Told = tuple[Any, ...]
 
-# Threads of their own: a database that is silent must not keep the requests from theirs.
-_pool = ThreadPoolExecutor(2, thread_name_prefix="live")
+# Threads of their own: a database that is silent must not keep the requests from theirs, nor beginners the watchers.
+_beginning = ThreadPoolExecutor(2, thread_name_prefix="live")
+_looking = ThreadPoolExecutor(1, thread_name_prefix="live-look")
 
 
 def is_served(request: HttpRequest) -> bool:
@@ -56,14 +61,42 @@ def is_served(request: HttpRequest) -> bool:
     return isinstance(request, ASGIRequest) or bool(request.META.get(STREAMS)) or settings.DEBUG
 
 
-async def in_a_thread(call: Callable[[], T]) -> T:
-    """What a synchronous function returns, without keeping the event loop waiting for the database."""
+async def begin(find: Callable[[], T]) -> T:
+    """What a function finds in the database for somebody who begins to watch. Raises RateLimited at the door.
 
+    Few may wait for that: who is let in has an answer soon, and a flood of beginners does not grow in memory.
+    """
+    global _beginners
+    language = translation.get_language()
+
+    def in_its_language() -> T:
+        with translation.override(language):
+            return find()
+
+    if _beginners >= MOST_BEGINNERS:
+        raise _no_room()
+    _beginners += 1
+    try:
+        # With the request's own context, which has its id for the log.
+        return await _in(_beginning, partial(contextvars.copy_context().run, in_its_language))
+    finally:
+        _beginners -= 1
+
+
+_beginners = 0
+
+
+async def _in(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
     def run() -> T:
         close_old_connections()
         return call()
 
-    return await asyncio.get_running_loop().run_in_executor(_pool, run)
+    return await asyncio.get_running_loop().run_in_executor(pool, run)
+
+
+def _no_room() -> RateLimited:
+    REFUSALS.labels("streams").inc()
+    return RateLimited(BUSY_SECONDS, _("Too many pages of your network are waiting."), limit="streams")
 
 
 async def changes(record: ForgetPassword, client_ip: str) -> AsyncIterator[ForgetPassword]:
@@ -126,6 +159,7 @@ class Watchers:
     def __init__(self) -> None:
         self._watches: dict[UUID, set[Watch]] = {}
         self._clients: Counter[str] = Counter()
+        self._count = 0
         self._ticking: asyncio.Task[None] | None = None
 
     @classmethod
@@ -134,22 +168,25 @@ class Watchers:
 
     def enter(self, record: ForgetPassword, client_ip: str) -> Watch:
         """Begin to watch. Raises RateLimited."""
-        client = _network(client_ip)
-        if self._clients.total() >= MOST or self._clients[client] >= MOST_PER_CLIENT:
-            REFUSALS.labels("streams").inc()
-            raise RateLimited(BUSY_SECONDS, _("Too many pages of your network are waiting."), limit="streams")
+        networks = rules.networks(client_ip)
+        full = any(self._clients[network] >= MOST_PER_CLIENT * growth for network, growth in networks)
+        if full or self._count >= MOST:
+            raise _no_room()
         watch = Watch(record)
-        self._clients[client] += 1
+        self._count += 1
+        self._clients.update(network for network, _growth in networks)
         self._watches.setdefault(record.pk, set()).add(watch)
         if self._ticking is None or self._ticking.done():
-            self._ticking = asyncio.create_task(self._tick())
+            # In no request's context: what it logs is about none.
+            self._ticking = asyncio.get_running_loop().create_task(self._tick(), context=contextvars.Context())
         return watch
 
     def leave(self, watch: Watch, client_ip: str) -> None:
-        client = _network(client_ip)
-        self._clients[client] -= 1
-        if not self._clients[client]:
-            del self._clients[client]
+        self._count -= 1
+        for network, _growth in rules.networks(client_ip):
+            self._clients[network] -= 1
+            if not self._clients[network]:
+                del self._clients[network]
         watches = self._watches[watch.record.pk]
         watches.discard(watch)
         if not watches:
@@ -160,8 +197,10 @@ class Watchers:
         away = False
         while self._watches:
             await asyncio.sleep(TICK)
+            # Who comes while the database is asked is not meant by its answer.
+            asked = {pk: tuple(watches) for pk, watches in self._watches.items()}
             try:
-                self.look(await in_a_thread(partial(watched, tuple(self._watches))))
+                self.look(await _in(_looking, partial(watched, tuple(asked))), asked)
             except Exception as error:  # noqa: BLE001 (the next tick may find the database again)
                 if not away:
                     logger.error("live status cannot look: %s", type(error).__name__)  # noqa: TRY400 (once)
@@ -169,11 +208,11 @@ class Watchers:
             else:
                 away = False
 
-    def look(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Tell each watcher what is new of these rows."""
+    def look(self, rows: Iterable[Sequence[Any]], asked: Mapping[UUID, Iterable[Watch]] | None = None) -> None:
+        """Tell the watchers that these rows were read for what is new of them; without `asked`, all there are."""
         now = timezone.now()
         found = {row[0]: row[1:] for row in rows}
-        for pk, watches in list(self._watches.items()):
+        for pk, watches in list((self._watches if asked is None else asked).items()):
             for watch in list(watches):
                 watch.look(found.get(pk), now)
 
@@ -198,9 +237,3 @@ def _take_over(record: ForgetPassword, row: Sequence[Any]) -> None:
     for name, value in zip(WATCHED, columns, strict=True):
         setattr(record, name, value)
     record.spent = Spent(day, used_today, in_a_row) if day else Spent()
-
-
-def _network(ip: str) -> str:
-    """Whom a client is counted as: its address, or of IPv6 its network of 64 bits."""
-    address = ipaddress.ip_address(ip)
-    return ip if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))

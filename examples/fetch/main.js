@@ -1,6 +1,7 @@
-import { Recovery } from "./recovery.js";
+import { Recovery, newKey } from "./recovery.js";
 
 const recovery = new Recovery(document.body.dataset.endpoint);
+const key = newKey(); // one for this form: after a lost answer the same reset answers, and nobody is mailed twice
 const form = document.querySelector("form");
 const [label] = form.querySelectorAll("label");
 const field = form.querySelector("input");
@@ -13,7 +14,7 @@ const ask = {
   button: "Send the email",
   field: { type: "email", autocomplete: "username" },
   async send(email) {
-    const answer = await recovery.request(email);
+    const answer = await recovery.request(email, key);
     if (!answer.reset) return say.replaceChildren(answer.message);
     show(prove(answer.reset.requestId));
     say.replaceChildren(`If there is an account, an email with these two words is on its way: ${answer.reset.matchPhrase}`);

@@ -9,7 +9,7 @@ export class Recovery {
   }
 
   /** Never says whether there is an account. Send the same key again after a lost answer: it mails nothing twice. */
-  request(email, idempotencyKey = newKey()) {
+  request(email, idempotencyKey) {
     return this.#ask(
       `mutation Request($input: RequestPasswordResetInput!) { requestPasswordReset(input: $input) { ${FAILURES}
         ... on RequestPasswordResetSuccess { reset { requestId matchPhrase resendAvailableAt } } } }`,

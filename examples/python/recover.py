@@ -44,8 +44,9 @@ def main(endpoint: str, email: str) -> None:
             sys.exit(" ".join([answer["message"], *(each["message"] for each in answer.get("violations", []))]))
         return dict(answer)
 
-    # One key for one intention: after a lost answer, send it again, and nobody is mailed twice.
-    reset = send(REQUEST, email=email, idempotencyKey=secrets.token_urlsafe(16))["reset"]
+    # One key for one intention: whoever sends it again after a lost answer has nobody mailed twice.
+    key = secrets.token_urlsafe(16)
+    reset = send(REQUEST, email=email, idempotencyKey=key)["reset"]
     print(f"If there is an account, an email with these two words is on its way: {reset['matchPhrase']}")
     token = send(VERIFY, requestId=reset["requestId"], code=input("Code from the email: "))["resetToken"]
     send(SET_PASSWORD, resetToken=token, newPassword=getpass.getpass("New password: "))

@@ -1,5 +1,5 @@
 import { useMutation, useQuery } from "@apollo/client/react";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useEffect, useState } from "react";
 
 import { REQUEST, SET_PASSWORD, VERIFY, WATCH } from "./operations";
 
@@ -82,7 +82,14 @@ function Step({ label, button, type = "text", autoComplete, send }: StepProps) {
     <form onSubmit={submit}>
       <p role="status">{told}</p>
       <label>
-        {label} <input type={type} autoComplete={autoComplete} value={typed} onChange={(e) => setTyped(e.target.value)} />
+        {label}{" "}
+        <input
+          type={type}
+          autoComplete={autoComplete}
+          autoFocus={autoComplete !== "username"}
+          value={typed}
+          onChange={(event) => setTyped(event.target.value)}
+        />
       </label>
       <button disabled={busy}>{button}</button>
     </form>
@@ -90,8 +97,18 @@ function Step({ label, button, type = "text", autoComplete, send }: StepProps) {
 }
 
 function useCompleted(requestId?: string) {
-  const { data } = useQuery<any>(WATCH, { variables: { requestId }, skip: !requestId, pollInterval: 2000 });
-  return data?.passwordResetStatus?.status === "COMPLETED";
+  const { data, startPolling, stopPolling } = useQuery<any>(WATCH, {
+    variables: { requestId },
+    skip: !requestId,
+    skipPollAttempt: () => document.hidden,
+  });
+  const reset = data?.passwordResetStatus;
+  const over = ["COMPLETED", "CANCELLED"].includes(reset?.status);
+  useEffect(() => {
+    if (over) stopPolling();
+    else if (reset) startPolling(1000 * reset.pollAfterSeconds);
+  }, [over, reset?.pollAfterSeconds]);
+  return reset?.status === "COMPLETED";
 }
 
 function newKey() {

@@ -36,9 +36,10 @@ struct Recovery {
             """, ["resetToken": resetToken, "newPassword": newPassword])
     }
 
-    /// A universal link: `https://app.example.com/reset#token=…`, with the token in the fragment alone.
+    /// A universal link: `https://app.example.com/reset#token=…`, or `#/reset?token=…` behind a route.
     static func token(in link: URL) -> String? {
-        link.fragment.flatMap { $0.hasPrefix("token=") ? String($0.dropFirst(6)) : nil }
+        guard let fragment = link.fragment, let found = fragment.range(of: "token=") else { return nil }
+        return String(fragment[found.upperBound...].prefix { $0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" })
     }
 
     private struct Response: Decodable { let data: [String: Answer] }

@@ -26,8 +26,10 @@ async function read(url, operation, sink, signal) {
     const blocks = (text + part.value).split("\r\n\r\n");
     text = blocks.pop();
     for (const block of blocks) {
+      if (/^event: complete/m.test(block)) return;
       const [, json] = /^data: (\{.*)/m.exec(block) ?? [];
       if (json) sink.next(JSON.parse(json));
     }
   }
+  throw new Error("cut off"); // by a proxy, by the end of its life, or by a server that stops: open another one
 }

@@ -7,6 +7,7 @@ const root = document.getElementById("root");
 const url = root.dataset.endpoint;
 const client = new Client({
   url,
+  preferGetMethod: false, // a handle must not stand in a URL
   exchanges: [
     fetchExchange,
     subscriptionExchange({
@@ -15,6 +16,7 @@ const client = new Client({
   ],
 });
 
+const KEY = newKey(); // one for this page: after a lost answer the same reset answers, and nobody is mailed twice
 const REQUEST = gql`
   mutation Request($input: RequestPasswordResetInput!) {
     requestPasswordReset(input: $input) {
@@ -26,6 +28,11 @@ const REQUEST = gql`
 const CHANGES = gql`
   subscription Changes($requestId: ID!) {
     passwordResetStatusChanged(requestId: $requestId) { status attemptsLeft }
+  }
+`;
+const STATUS = gql`
+  query Status($requestId: ID!) {
+    passwordResetStatus(requestId: $requestId) { status pollAfterSeconds }
   }
 `;
 const VERIFY = gql`
@@ -60,13 +67,22 @@ function step(label, button, attributes, wanted, answerTo) {
     Object.assign(form.querySelector("input"), attributes);
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
+      const pressed = form.querySelector("button");
+      pressed.disabled = true;
       const answer = await answerTo(form.querySelector("input").value).catch((error) => error);
+      pressed.disabled = false;
       if (answer[wanted]) return resolve(answer[wanted]);
       const told = [answer, ...(answer.violations ?? [])].map(({ message }) => message);
       form.querySelector("p").textContent = told.join(" ");
     });
+    const isFirst = !root.hasChildNodes();
     root.replaceChildren(form);
+    if (!isFirst) form.querySelector("input").focus();
   });
+}
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function say(text) {
@@ -76,7 +92,9 @@ function say(text) {
 }
 
 const email = { type: "email", autocomplete: "username" };
-const reset = await step("Email address", "Send the email", email, "reset", (typed) => send(REQUEST, { email: typed }));
+const reset = await step("Email address", "Send the email", email, "reset", (typed) =>
+  send(REQUEST, { email: typed, idempotencyKey: KEY }),
+);
 
 const code = { autocomplete: "one-time-code", inputMode: "numeric" };
 const proven = step("Code from the email", "Continue", code, "resetToken", (typed) =>
@@ -84,9 +102,26 @@ const proven = step("Code from the email", "Continue", code, "resetToken", (type
 );
 say(`If there is an account, an email with these two words is on its way: ${reset.matchPhrase}`);
 const status = say("");
-const watching = client.subscription(CHANGES, { requestId: reset.requestId }).subscribe(({ data }) => {
-  if (data) status.textContent = `Status: ${data.passwordResetStatusChanged.status}`;
-});
+const variables = { requestId: reset.requestId };
+let watching;
+function watch() {
+  watching = client.subscription(CHANGES, variables, { requestPolicy: "network-only" }).subscribe(({ data, error }) => {
+    if (data) status.textContent = `Status: ${data.passwordResetStatusChanged.status}`;
+    // Cut off: open another one. Anything else: this server has no room, or no streams; ask now and then instead.
+    if (error) watching = later(error.message.includes("cut off") ? watch : ask, 2);
+  });
+}
+async function ask() {
+  const { data } = await client.query(STATUS, variables).toPromise();
+  const { status: shown, pollAfterSeconds = 5 } = data?.passwordResetStatus ?? {};
+  if (shown) status.textContent = `Status: ${shown}`;
+  watching = later(ask, pollAfterSeconds);
+}
+function later(task, seconds) {
+  const timer = setTimeout(task, 1000 * seconds);
+  return { unsubscribe: () => clearTimeout(timer) };
+}
+watch();
 const resetToken = await proven;
 watching.unsubscribe();
 

@@ -1,5 +1,5 @@
 // A component without a build step; in a single-file component, `setup` and the template are the same.
-import { computed, ref } from "vue";
+import { computed, nextTick, ref } from "vue";
 
 import { Recovery, newKey } from "../fetch/recovery.js";
 
@@ -18,6 +18,7 @@ export default {
     const typed = ref("");
     const told = ref("");
     const busy = ref(false);
+    const field = ref(null);
     let requestId, resetToken;
 
     const sending = {
@@ -48,17 +49,20 @@ export default {
       const before = step.value;
       const { message = "", violations = [] } = await sending[before](typed.value).catch((error) => error);
       told.value = [message, ...violations.map((each) => each.message)].join(" ");
-      if (step.value !== before) typed.value = "";
       busy.value = false;
+      if (step.value === before) return;
+      typed.value = "";
+      await nextTick();
+      field.value?.focus();
     }
 
-    return { busy, form: computed(() => STEPS[step.value]), send, told, typed };
+    return { busy, field, form: computed(() => STEPS[step.value]), send, told, typed };
   },
   template: `
     <h1>Forgot your password?</h1>
     <p role="status">{{ told }}</p>
     <form v-if="form" @submit.prevent="send">
-      <label>{{ form.label }} <input v-model="typed" :type="form.type" :autocomplete="form.autocomplete"></label>
+      <label>{{ form.label }} <input ref="field" v-model="typed" :type="form.type" :autocomplete="form.autocomplete"></label>
       <button :disabled="busy">{{ form.button }}</button>
     </form>
   `,

@@ -24,7 +24,7 @@ const STYLE = `
   label { display: block; font-weight: 600; }
   input { display: block; box-sizing: border-box; width: 100%; margin: 0.35rem 0 1rem; padding: 0.6rem; font: inherit; font-weight: 400; }
   button { padding: 0.6rem 1.2rem; font: inherit; color: #fff; background: var(--password-reset-accent, #0b57a4); border: 0; }
-  p:empty { display: none; }
+  p:empty { margin: 0; }
 `;
 
 class PasswordReset extends HTMLElement {
@@ -34,13 +34,17 @@ class PasswordReset extends HTMLElement {
       <form><label><span></span><input required></label><button></button></form>`;
     this.#in("form").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#send(this.#in("input").value).catch((error) => this.#say(error.message));
+      const button = this.#in("button");
+      button.disabled = true;
+      this.#send(this.#step, this.#in("input").value)
+        .catch((error) => this.#say(error.message))
+        .finally(() => (button.disabled = false));
     });
     this.#show("ask");
   }
 
   #step;
-  #known = {};
+  #known = { idempotencyKey: newKey() };
 
   #in(selector) {
     return this.shadowRoot.querySelector(selector);
@@ -56,26 +60,27 @@ class PasswordReset extends HTMLElement {
     this.#in("span").textContent = label;
     this.#in("button").textContent = button;
     Object.assign(this.#in("input"), { type, autocomplete, value: "" });
-    this.#in("input").focus();
+    // Not for the first one: the page around it may have something better to begin with.
+    if (step !== "ask") this.#in("input").focus();
   }
 
-  async #send(typed) {
-    const { requestId, resetToken } = this.#known;
+  async #send(step, typed) {
+    const { idempotencyKey, requestId, resetToken } = this.#known;
     const input = {
-      ask: { email: typed, app: this.getAttribute("app") },
+      ask: { email: typed, idempotencyKey, app: this.getAttribute("app") },
       prove: { requestId, code: typed },
       choose: { resetToken, newPassword: typed },
-    }[this.#step];
-    const answer = await this.#ask(OPERATIONS[this.#step], { input });
+    }[step];
+    const answer = await this.#ask(OPERATIONS[step], { input });
     if (answer.message) {
       return this.#say([answer, ...(answer.violations ?? [])].map(({ message }) => message).join(" "));
     }
     this.#say("");
-    if (this.#step === "ask") {
+    if (step === "ask") {
       this.#known.requestId = answer.reset.requestId;
       this.#show("prove");
       this.#say(`If there is an account, an email with these two words is on its way: ${answer.reset.matchPhrase}`);
-    } else if (this.#step === "prove") {
+    } else if (step === "prove") {
       this.#known.resetToken = answer.resetToken;
       this.#show("choose");
     } else {
@@ -95,6 +100,10 @@ class PasswordReset extends HTMLElement {
     if (!data) throw new Error(errors[0].message);
     return Object.values(data)[0];
   }
+}
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 customElements.define("password-reset", PasswordReset);
