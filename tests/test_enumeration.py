@@ -21,6 +21,7 @@ import time_machine
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts import codes
 from accounts.api.fields import root_fields
@@ -28,6 +29,7 @@ from accounts.exceptions import RateLimited
 from accounts.limits import rules
 from accounts.mailing import mailer, smtp
 from accounts.models import GuessBudget, PasswordResetEvent
+from accounts.records import watched
 from backend.schema import schema
 from tests.conftest import API, FAILURES, NEW_PASSWORD, OPERATIONS, RESET
 
@@ -117,6 +119,17 @@ class Stranger:
             f"query S($id: ID!) {{ passwordResetStatus(requestId: $id) {inner} }}",
             id=self.handle,
         )
+        self.be_told_of_it()
+
+    def be_told_of_it(self) -> None:
+        """What a stream would be made of: the row that its next look reads, and by which statement."""
+        parsed = codes.parse_handle(self.handle)
+        record_id = parsed[0] if parsed else uuid.UUID(int=0)
+        with CaptureQueriesContext(connection) as asked:
+            rows = watched([record_id])
+        body = repr([row[1:] for row in rows])
+        statements = [query["sql"].replace(record_id.hex, "").replace(str(record_id), "") for query in asked]
+        self.exchanges.append(Exchange("passwordResetStatusChanged", 200, {}, body, statements))
 
     def read_the_rules(self) -> None:
         self.send("passwordPolicy", "{ passwordPolicy { codeLength minPasswordLength rules } }")
