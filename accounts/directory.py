@@ -101,6 +101,10 @@ class Directory:
         """How an account without a password signs in, such as `["Google"]`, for MAIL_WITHOUT_PASSWORD=explain."""
         return ()
 
+    def language_of(self, account: Any) -> str:
+        """The language tag of an account, for mails that nobody has asked for in one: those that support begins."""
+        return str(getattr(account, "language", "") or "")
+
     def hash(self, password: str) -> str:
         """What is stored for a password; slow on purpose."""
         return make_password(password)

@@ -80,6 +80,26 @@ def test_the_owner_can_report_it(user: Any, api: API, post: PostOffice) -> None:
     assert api.reset(*letter.tokens)["__typename"] == "InvalidResetTokenError"
 
 
+def test_the_mail_is_in_the_language_of_the_account(
+    user: Any, api: API, post: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(user), "language", "de-AT", raising=False)
+    call_command("start_reset", "ada@example.com")
+    letter = post.deliver_one()
+    assert "Das Support-Team von" in letter.text or "hat diese Zurücksetzung" in letter.text
+    api.reset(*letter.tokens)
+    assert 'lang="de"' in post.deliver_one().html
+
+
+@pytest.mark.parametrize("tag", ["", None, "xx-nonsense"])
+def test_an_account_without_a_language_of_ours_gets_the_sites(
+    user: Any, post: PostOffice, monkeypatch: pytest.MonkeyPatch, tag: Any
+) -> None:
+    monkeypatch.setattr(type(user), "language", tag, raising=False)
+    call_command("start_reset", "ada@example.com")
+    assert 'lang="en"' in post.deliver_one().html
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -71,10 +71,11 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
     code = ""
     if with_code and len(users) == 1:
         code = codes.code(record.pk, record.seed, _bound(users[0], record), record.generation)
+    language = _language(record, users[0])
     words = {
         "code": code,
         "phrase": record.match_phrase,
-        **_asked(record),
+        **_asked(record, language),
         "username": _whole_name(users[0]) if len(users) == 1 else "",
     }
     for number, user in enumerate(users, start=1):
@@ -82,24 +83,27 @@ def reset_mail(record: ForgetPassword, address: str, users: Sequence[Any], *, wi
         token = codes.link_token(record.pk, record.seed, _bound(user, record))
         words[f"url{number}"] = brands.of(record.brand).link("token", token)
     kind = _Kind.FRESH_LINK if record.fresh_link_for_id else _Kind.CODE if code else _Kind.LINK
-    return _message(kind, address, record, words, links=len(users))
+    return _message(kind, address, record, words, language, links=len(users))
 
 
 def changed_mail(record: ForgetPassword, address: str) -> Letter:
     """The news that the password is another one now. Its only secret is the report token, which sets no password."""
-    words = {"changed_at": _moment(record.completed_at or record.updated_at, _language(record.locale))}
-    return _message(_Kind.CHANGED, address, record, words)
+    language = _language(record, record.user)
+    words = {"changed_at": _moment(record.completed_at or record.updated_at, language)}
+    return _message(_Kind.CHANGED, address, record, words, language)
 
 
 def without_password_mail(record: ForgetPassword, address: str, user: Any) -> Letter:
     """To somebody who signs in another way: which, so that nobody waits for a code in vain. It has no secret."""
     ways = ", ".join(("Google", "Apple") if user is NOBODY else directory().sign_in_ways(user))
-    return _message(_Kind.WITHOUT_PASSWORD, address, record, {**_asked(record), "ways": ways})
+    language = _language(record, user)
+    return _message(_Kind.WITHOUT_PASSWORD, address, record, {**_asked(record, language), "ways": ways}, language)
 
 
 def unknown_mail(record: ForgetPassword, address: str) -> Letter:
     """To an address that has no account: so, and that another may have one. It has no secret."""
-    return _message(_Kind.UNKNOWN, address, record, _asked(record))
+    language = _language(record)
+    return _message(_Kind.UNKNOWN, address, record, _asked(record, language), language)
 
 
 def describe_client(user_agent: str) -> str:
@@ -156,7 +160,9 @@ def _form(
         return _Form(subject, text, html)
 
 
-def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], *, links: int = 0) -> Letter:
+def _message(
+    kind: _Kind, address: str, record: ForgetPassword, words: Mapping[str, str], language: str, *, links: int = 0
+) -> Letter:
     brand = brands.of(record.brand)
     facts = {
         "is_fresh_link": record.fresh_link_for_id is not None,
@@ -167,7 +173,7 @@ def _message(kind: _Kind, address: str, record: ForgetPassword, words: Mapping[s
     }
     words = {**words, "report_url": brand.link("report", codes.report_token(record.pk, record.seed))}
     blanks = tuple(name for name, word in words.items() if word)
-    form = _form(kind, _language(record.locale), brand, blanks, links, tuple(facts.items()))
+    form = _form(kind, language, brand, blanks, links, tuple(facts.items()))
     text, html = form.fill(words)
     sender = parse_sender(brand.sender)
     headers = {
@@ -193,10 +199,9 @@ def _lasting(seconds: int) -> str:
     return ngettext("%(n)d minute", "%(n)d minutes", minutes) % {"n": minutes}
 
 
-def _asked(record: ForgetPassword) -> dict[str, str]:
+def _asked(record: ForgetPassword, language: str) -> dict[str, str]:
     """When a reset was asked for, and by which browser."""
-    asked_at = _moment(record.created_at, _language(record.locale))
-    return {"asked_at": asked_at, "asked_from": describe_client(record.user_agent)}
+    return {"asked_at": _moment(record.created_at, language), "asked_from": describe_client(record.user_agent)}
 
 
 def _moment(at: datetime, language: str) -> str:
@@ -212,9 +217,11 @@ def _moment(at: datetime, language: str) -> str:
     return both.replace("\u202f", " ") + " UTC"
 
 
-def _language(locale: str) -> str:
+def _language(record: ForgetPassword, user: Any = None) -> str:
+    """The language that was asked in; where nobody has asked, as when support has begun, the account's own."""
+    tag = record.locale or ("" if user is None or user is NOBODY else directory().language_of(user))
     try:
-        return get_supported_language_variant(locale.replace("_", "-")) if locale else settings.LANGUAGE_CODE
+        return get_supported_language_variant(tag.replace("_", "-")) if tag else settings.LANGUAGE_CODE
     except LookupError:
         return settings.LANGUAGE_CODE
 
