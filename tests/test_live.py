@@ -6,13 +6,14 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
 import requests
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.test import AsyncClient
 from django.utils import timezone
 
@@ -27,6 +28,20 @@ from tests.conftest import API, PostOffice
 
 WATCH = "subscription W($id: ID!) { passwordResetStatusChanged(requestId: $id) { status attemptsLeft } }"
 IP = "192.0.2.1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_let_go() -> Iterator[None]:
+    """At the end the threads of live status close their connections, so that the test database can be dropped."""
+    yield
+    for pool in (live._beginning, live._looking):
+        together = threading.Barrier(len(pool._threads) or 1)
+
+        def let_go(together: threading.Barrier = together) -> None:
+            together.wait(30)
+            connections.close_all()
+
+        wait([pool.submit(let_go) for _ in range(len(pool._threads))], 30)
 
 
 def told(text: str) -> list[Any]:
