@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -107,11 +108,9 @@ def _estimate(rows: QuerySet[Any]) -> int:
     return int(rows.model._default_manager.count())
 
 
-def _spent(record: ForgetPassword) -> Spent:
-    """The guesses that the address has spent, read with the list or now."""
-    if record.spent is None:
-        record.spent = records.spent_by(record.email_digest)
-    return record.spent
+def _to_the_second(at: datetime) -> str:
+    """A time with its seconds, which tell a slow mail server from a slow mailer."""
+    return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}"
 
 
 @admin.register(ForgetPassword)
@@ -173,14 +172,14 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
 
     @admin.display(description="age", ordering="created_at")
     def age(self, record: ForgetPassword) -> str:
-        exactly = f"{timezone.localtime(record.created_at):%Y-%m-%d %H:%M:%S}"
+        exactly = _to_the_second(record.created_at)
         return format_html('<time title="{}">{}</time>', exactly, timesince(record.created_at, depth=1))
 
     @admin.display(description="status")
     def shown_status(self, record: ForgetPassword) -> str:
         """What the holder is told, and what only support may know."""
         now = timezone.now()
-        words = [str(record.status(record.attempts_left(_spent(record), now), now))]
+        words = [str(record.status(record.attempts_left(records.spent_of(record), now), now))]
         words += ["reported"] if record.reported_at else ["ended"] if record.superseded_at else []
         badges = ((word.lower(), word) for word in words)
         return format_html_join(" ", '<span class="recovery-badge recovery-{}">{}</span>', badges)
@@ -196,15 +195,14 @@ class ForgetPasswordAdmin(ReadOnly, NewestFirst):
 
     @admin.display(description="timeline")
     def timeline(self, record: ForgetPassword) -> str:
-        """In sentences, with the seconds, which tell a slow mail server from a slow mailer."""
-        lines = ((f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}", text, detail) for at, text, detail in timeline(record))
+        lines = ((_to_the_second(at), text, detail) for at, text, detail in timeline(record))
         shown = format_html_join("", "<li><time>{}</time> {} <code>{}</code></li>", lines)
         return format_html('<ol class="recovery-timeline">{}</ol>', shown)
 
     @admin.display(description="wrong codes")
     def guesses(self, record: ForgetPassword) -> str:
         """What is spent of each budget: docs/states.md, "Attempts and budgets"."""
-        spent = _spent(record)
+        spent = records.spent_of(record)
         today = spent.used_today if spent.day == utc_day(timezone.now()) else 0
         return (
             f"{record.attempts} of {MAX_ATTEMPTS} for this reset, {today} of {GUESSES_PER_DAY} for the address today, "

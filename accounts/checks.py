@@ -7,7 +7,7 @@ it should be and may be meant; there are few, so that they are read.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,7 +107,7 @@ def check_mail_backend() -> Found:
 def check_urls() -> Found:
     """E005: over plain HTTP, everybody on the way can read the token of a mailed link or of a verified code."""
     urls = {name: getattr(conf, name) for name in ("PUBLIC_URL", "FRONTEND_RESET_URL")}
-    urls |= {f"The reset_url of {brand.key} in BRANDS": brand.reset_url for brand in _brands()}
+    urls |= {f"The reset_url of {key} in BRANDS": brand.get("reset_url", "") for key, brand in _brands().items()}
     for name, url in urls.items():
         parts = urlsplit(url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
@@ -227,7 +227,7 @@ def check_public_url() -> Found:
 
 def check_page() -> Found:
     """E013: a mailed link needs a page to lead to, and that page the endpoint."""
-    if conf.FRONTEND_RESET_URL and all("reset_url" in brand for brand in conf.BRANDS.values()):
+    if conf.FRONTEND_RESET_URL and all("reset_url" in brand for brand in _brands().values()):
         return
     includes = 'path("recovery/", include("account_recovery.urls"))'
     names = 'path("graphql/", GraphQLView.as_view(schema=schema), name="graphql")'
@@ -442,13 +442,13 @@ def _directory() -> Directory | None:
         return None
 
 
-def _brands() -> list[brands.Brand]:
-    """The brands besides the default one; none where E018 has more to say."""
+def _brands() -> Mapping[str, dict[str, str]]:
+    """BRANDS; none where E018 has more to say."""
     try:
         brands.parse(conf.BRANDS, parse_sender)
-        return brands.every()[1:]
-    except (ValueError, NoReverseMatch):
-        return []
+    except ValueError:
+        return {}
+    return conf.BRANDS
 
 
 def _refuses(validator: Any, password: str) -> bool:

@@ -63,10 +63,10 @@ def is_summed() -> bool:
 
 def refusals() -> dict[str, int]:
     """What limits have refused since the processes were started, by the limit."""
-    registry = CollectorRegistry()
+    counted = REGISTRY
     if is_summed():
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    counted = registry if is_summed() else REGISTRY
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
     samples = (
         sample for family in counted.collect() if family.name == "recovery_refusals" for sample in family.samples
     )

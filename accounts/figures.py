@@ -19,15 +19,13 @@ from .models import ForgetPassword, PasswordResetEvent
 WAITS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
 """Bounds of how long people wait for a mail, from the request until the mail server has taken it."""
 
-_EMAILED = Q(user__isnull=False, mail_due=Mail.NONE)
 _COUNTS: dict[str, Any] = {
     "asked": Count("pk"),
     "found": Count("pk", filter=Q(user__isnull=False)),
-    "emailed": Count("pk", filter=_EMAILED),
+    "emailed": Count("pk", filter=Q(user__isnull=False, mail_due=Mail.NONE)),
     "proven": Count("pk", filter=Q(verified_at__isnull=False) | Q(state=State.COMPLETED)),
     "completed": Count("pk", filter=Q(state=State.COMPLETED)),
     "locked": Count("pk", filter=Q(attempts__gte=MAX_ATTEMPTS)),
-    "dead": Count("pk", filter=~Q(mail_due=Mail.NONE) & Q(mail_next_at=None)),
     "reported": Count("pk", filter=Q(reported_at__isnull=False)),
 }
 
@@ -42,7 +40,6 @@ class Slot(NamedTuple):
     proven: int = 0
     completed: int = 0
     locked: int = 0
-    dead: int = 0
     reported: int = 0
 
 

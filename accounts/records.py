@@ -64,6 +64,13 @@ def spent_by(email_digest: str) -> Spent:
     return spent_by_each([email_digest]).get(email_digest, Spent())
 
 
+def spent_of(record: ForgetPassword) -> Spent:
+    """The guesses that a record's address has spent: read together with the record, or now, and then kept with it."""
+    if record.spent is None:
+        record.spent = spent_by(record.email_digest)
+    return record.spent
+
+
 def spent_by_each(email_digests: Collection[str]) -> dict[str, Spent]:
     """The guesses that several addresses have spent; none has spent any that is not among them."""
     found = _spent(email_digests=email_digests) if email_digests else []

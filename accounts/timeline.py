@@ -29,7 +29,6 @@ _SENTENCES: dict[str, str] = {
     EventKind.REPORTED: "The owner reported it: this was not me. {reason}.",
 }
 _REASONS: dict[tuple[str, str], str] = {
-    (EventKind.LOOKED_UP, "found"): "found",
     (EventKind.SUPERSEDED, ""): "another reset of the account was completed",
     (EventKind.SUPERSEDED, "report"): "the owner reported another one",
     (EventKind.REPORTED, "locked"): "The account's password was replaced and its owner sent a link",

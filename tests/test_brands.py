@@ -172,6 +172,13 @@ def test_all_mistakes_are_told_at_once(settings: Any) -> None:
     assert [found.id for found in run_checks(tags=["compatibility"])] == ["account_recovery.E018"] * 5
 
 
+@pytest.mark.parametrize("given", [[], ["shop"], {"shop": "Example"}])
+def test_what_is_no_brands_at_all_is_told_by_every_check_alike(settings: Any, given: Any) -> None:
+    settings.BRANDS, settings.FRONTEND_RESET_URL = given, "https://app.example.com/reset"
+    found = run_checks(tags=["compatibility", "security"], include_deployment_checks=True)
+    assert "account_recovery.E018" in [each.id for each in found]
+
+
 def test_a_page_over_plain_http_is_told(settings: Any) -> None:
     settings.BRANDS = {"shop": {"name": "Shop", "reset_url": "http://shop.example.com/forgot"}}
     found = run_checks(tags=["security"], include_deployment_checks=True)

@@ -77,7 +77,8 @@ def watch(record: ForgetPassword, *steps: Callable[[], object]) -> list[Any]:
         seen.append("over")
 
     async def look(rows: Any) -> None:
-        live.Watchers.of_this_loop().look(rows)
+        watchers = live.Watchers.of_this_loop()
+        watchers.look(rows, watchers.watching())
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -222,37 +223,42 @@ def test_there_is_room_for_so_many(
     asyncio.run(fill())
 
 
-def test_who_comes_while_the_database_is_asked_is_not_told_that_it_is_over(asked: ForgetPassword, api: API) -> None:
+def test_who_comes_while_the_database_is_asked_is_not_told_that_it_is_over(
+    asked: ForgetPassword, api: API, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = verbs.status(api.request("late@example.com")["requestId"], Asker(IP))
     assert other
-    late: list[Any] = []
+    looks: list[Any] = []
 
-    async def hold() -> list[Any]:
+    async def hold() -> bool:
+        loop, waiting = asyncio.get_running_loop(), []
         first, second = live.changes(asked, IP), live.changes(other, IP)
-        await anext(first)
+
+        async def come() -> None:
+            await anext(second)
+            waiting.append(asyncio.ensure_future(anext(second, "over")))
+            await asyncio.sleep(0)
 
         def look(pks: Any) -> Any:
-            asyncio.run_coroutine_threadsafe(enter(), loop).result(5)
-            return [(pk, "QUEUED", 0, 0, False, None, None, None, asked.mail_asked_at, None, None, None) for pk in pks]
+            if not looks:
+                asyncio.run_coroutine_threadsafe(come(), loop).result(5)
+            looks.append(pks)
+            return [(pk, "QUEUED", 0, 0, False, None, None, None, other.mail_asked_at, None, None, None) for pk in pks]
 
-        async def enter() -> None:
-            await anext(second)
-
-        loop = asyncio.get_running_loop()
-        watchers = live.Watchers.of_this_loop()
-        keys = {pk: tuple(watches) for pk, watches in watchers._watches.items()}
-        rows = await live._in(live._looking, partial(look, tuple(keys)))
-        waiting = asyncio.ensure_future(anext(second, "over"))
-        await asyncio.sleep(0)
-        watchers.look(rows, keys)
-        await asyncio.sleep(0.01)
-        late.append(waiting.done())
-        waiting.cancel()
-        await asyncio.wait({waiting})
+        monkeypatch.setattr(live, "TICK", 0.0)
+        monkeypatch.setattr(live, "close_old_connections", lambda: None)
+        monkeypatch.setattr(live, "watched", look)
+        await anext(first)
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+        told = bool(waiting[0].done())
+        waiting[0].cancel()
+        await asyncio.wait(waiting)
         await first.aclose()  # type: ignore[attr-defined]
-        return late
+        return told
 
-    assert asyncio.run(hold()) == [False]
+    assert asyncio.run(hold()) is False
+    assert (len(looks[0]), len(looks[1])) == (1, 2)
 
 
 def test_few_may_wait_for_their_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:

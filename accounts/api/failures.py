@@ -6,10 +6,9 @@ import logging
 import secrets
 
 from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
-from django.utils.translation import gettext as _
 from graphql import GraphQLError
 
-from ..exceptions import RateLimited
+from ..exceptions import RateLimited, UnknownRequest
 from ..tracebacks import describe
 
 logger = logging.getLogger(__name__)
@@ -38,11 +37,9 @@ def unexpected(error: BaseException, field: str | None) -> GraphQLError:
     return GraphQLError(UNEXPECTED, extensions={"errorId": error_id})
 
 
-def unknown_request() -> GraphQLError:
+def unknown_request(refused: UnknownRequest) -> GraphQLError:
     """A handle that was never issued, for a field whose type can tell of none."""
-    return GraphQLError(
-        str(_("There is no such reset, or it is over. Please start a new one.")), extensions={"code": UNKNOWN}
-    )
+    return GraphQLError(str(refused.message), extensions={"code": UNKNOWN})
 
 
 def limited(refused: RateLimited) -> GraphQLError:

@@ -47,7 +47,6 @@ from .types import (
     VerifyPasswordResetCodeInput,
     VerifyPasswordResetCodePayload,
     VerifyPasswordResetCodeSuccess,
-    forget_what_was_shown,
 )
 
 _ARGUMENT = strawberry.argument(description="The one argument, so that a client has one variable to send.")
@@ -185,16 +184,12 @@ class Subscription:
 
         try:
             record = await live.begin(find)
-        except RateLimited as refused:
-            raise limited(refused) from None
-        if record is None:
-            raise unknown_request()
-        with suppress(AttributeError):  # a project's own context may be frozen
-            # A stream may live for long, and has no more use for them: they are much of its memory.
-            info.context.request = info.context.response = None
-        try:
+            if record is None:
+                raise unknown_request(verbs.unknown())
+            with suppress(AttributeError):  # a project's own context may be frozen
+                # A stream may live for long, and has no more use for them: they are much of its memory.
+                info.context.request = info.context.response = None
             async for changed in live.changes(record, client.ip):
-                forget_what_was_shown(changed)
                 yield _shown(changed)
         except RateLimited as refused:
             raise limited(refused) from None

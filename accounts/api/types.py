@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated
 
 import strawberry
 import strawberry_django
@@ -56,7 +56,8 @@ class PasswordReset:
 
     @strawberry.field(description="Where the reset stands now.", extensions=[InAThread()])
     def status(self, record: Record) -> PasswordResetStatus:
-        return PasswordResetStatus[record.status(_attempts_left(record), timezone.now())]
+        now = timezone.now()
+        return PasswordResetStatus[record.status(verbs.attempts_left(record, now), now)]
 
     @strawberry.field(
         description="Two words shown on the page and printed in the email: they tell your email from one that "
@@ -67,7 +68,7 @@ class PasswordReset:
 
     @strawberry.field(description="How many codes may still be tried.", extensions=[InAThread()])
     def attempts_left(self, record: Record) -> int:
-        return _attempts_left(record)
+        return verbs.attempts_left(record, timezone.now())
 
     @strawberry.field(
         description="The newest code works until then at least, a late email's longer; null while queued."
@@ -82,19 +83,6 @@ class PasswordReset:
     @strawberry.field(description="How long a waiting page should let pass before it asks for the status again.")
     def poll_after_seconds(self, record: Record) -> int:
         return int(record.poll_after(timezone.now()).total_seconds())
-
-
-def forget_what_was_shown(record: models.ForgetPassword) -> None:
-    """Have a record that has changed shown as it is now."""
-    vars(record).pop("_attempts_left", None)
-
-
-def _attempts_left(record: models.ForgetPassword) -> int:
-    """Asked once for each record of an answer, although two fields need it."""
-    known = vars(record).get("_attempts_left")
-    if known is None:
-        known = vars(record)["_attempts_left"] = verbs.attempts_left(record, timezone.now())
-    return cast(int, known)
 
 
 @strawberry.type(description="One rule of the policy, for a list that is ticked off while somebody types.")

@@ -42,8 +42,9 @@ logger = logging.getLogger(__name__)
 
 GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
-SERVED = tuple(
-    f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")
+SERVED = (
+    *(f"{kind}{charset}" for kind in (JSON, GRAPHQL_JSON) for charset in ("", "; charset=utf-8", "; charset=UTF-8")),
+    EVENT_STREAM,
 )
 MAX_ACCEPT = 1000
 """Characters of an Accept header; browsers send 150. To read 60 kB took 100 ms of CPU, and servers let in more."""
@@ -325,7 +326,7 @@ def _acceptable(request: HttpRequest) -> str | None:
 
     All of them are UTF-8, so a client that asks for UTF-8 by name, in any case, asks for nothing special.
     """
-    preferred = preferred_type(request, (*SERVED, EVENT_STREAM))
+    preferred = preferred_type(request, SERVED)
     if preferred == EVENT_STREAM and EVENT_STREAM not in request.headers["Accept"].lower():
         return None  # `text/*`, which a browser may send for a page
     return preferred and preferred.partition(";")[0]

@@ -198,7 +198,7 @@ class Watchers:
         while self._watches:
             await asyncio.sleep(TICK)
             # Who comes while the database is asked is not meant by its answer.
-            asked = {pk: tuple(watches) for pk, watches in self._watches.items()}
+            asked = self.watching()
             try:
                 self.look(await _in(_looking, partial(watched, tuple(asked))), asked)
             except Exception as error:  # noqa: BLE001 (the next tick may find the database again)
@@ -208,12 +208,16 @@ class Watchers:
             else:
                 away = False
 
-    def look(self, rows: Iterable[Sequence[Any]], asked: Mapping[UUID, Iterable[Watch]] | None = None) -> None:
-        """Tell the watchers that these rows were read for what is new of them; without `asked`, all there are."""
+    def watching(self) -> dict[UUID, tuple[Watch, ...]]:
+        """Who watches what just now."""
+        return {pk: tuple(watches) for pk, watches in self._watches.items()}
+
+    def look(self, rows: Iterable[Sequence[Any]], asked: Mapping[UUID, Iterable[Watch]]) -> None:
+        """Tell the watchers that these rows were read for what is new of them."""
         now = timezone.now()
         found = {row[0]: row[1:] for row in rows}
-        for pk, watches in list((self._watches if asked is None else asked).items()):
-            for watch in list(watches):
+        for pk, watches in asked.items():
+            for watch in watches:
                 watch.look(found.get(pk), now)
 
 

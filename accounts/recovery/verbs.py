@@ -29,7 +29,7 @@ from ..limits import rules
 from ..models import ForgetPassword, PasswordResetEvent, utc_day
 from ..passwords import policy
 from ..passwords.hashing import hash_password
-from ..records import find_shown, spent_by
+from ..records import find_shown, spent_of
 from ..transitions import turn_of
 from .client import Client, printable
 from .tokens import bad_token, believe
@@ -101,7 +101,7 @@ def mail_again(record: ForgetPassword, rank: int = 1, client_ip: str = "", by: s
     now = timezone.now()
     shown = shown_status(record, now)
     if shown in (Status.COMPLETED, Status.CANCELLED) or not record.is_open(now):
-        raise _unknown()
+        raise unknown()
     if now < record.resend_available_at:
         raise _too_soon(record, now, client_ip)
     if record.state == State.QUEUED:
@@ -115,7 +115,7 @@ def mail_again(record: ForgetPassword, rank: int = 1, client_ip: str = "", by: s
     if not transitions.resend(record.pk, mail, now, rank):
         # Somebody else moved the row since it was read; say what they would be told now.
         record.refresh_from_db()
-        raise _too_soon(record, now, client_ip) if record.state in (State.SENT, State.VERIFIED) else _unknown()
+        raise _too_soon(record, now, client_ip) if record.state in (State.SENT, State.VERIFIED) else unknown()
     PasswordResetEvent.write(record.pk, EventKind.RESEND_ASKED, by)
     signals.mail_due.send(sender=ForgetPassword, pk=record.pk)
     record.refresh_from_db()
@@ -239,7 +239,7 @@ def give_up(record: ForgetPassword, by: str = "") -> bool:
 
 def attempts_left(record: ForgetPassword, now: datetime) -> int:
     """How many guesses remain, for this reset and for its address."""
-    return record.attempts_left(record.spent or spent_by(record.email_digest), now)
+    return record.attempts_left(spent_of(record), now)
 
 
 def shown_status(record: ForgetPassword, now: datetime) -> Status:
@@ -274,7 +274,7 @@ def _find(handle: str) -> ForgetPassword | None:
 
 def _require(record: ForgetPassword | None) -> ForgetPassword:
     if record is None:
-        raise _unknown()
+        raise unknown()
     return record
 
 
@@ -312,7 +312,8 @@ def _digits(typed: str) -> str:
     return "".join(str(unicodedata.decimal(letter)) for letter in bare) if bare.isdecimal() else ""
 
 
-def _unknown() -> UnknownRequest:
+def unknown() -> UnknownRequest:
+    """What is said of a handle that was never issued."""
     return UnknownRequest(_("There is no such reset, or it is over. Please start a new one."))
 
 
